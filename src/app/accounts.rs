@@ -1,0 +1,351 @@
+//! Portal accounts as operators handle them: create, enable, settings, password, keys.
+
+use russh::keys::{HashAlg, PublicKey};
+
+use super::clients::{Refused, because};
+use super::{App, passwords};
+use crate::domain::account::{AccountName, Settings, Status};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::order::number;
+use crate::domain::time::Timestamp;
+use crate::logging;
+use crate::store::accounts::{self, AccountRow, KeyRow};
+use crate::store::{self, events, uploads};
+
+/// Usernames made from the pattern get a number behind them where they are taken.
+const TRIES: u32 = 1000;
+
+impl App {
+    /// Settings that count for an account: its own over the system default.
+    ///
+    /// # Errors
+    /// The database, or a row that this version cannot read.
+    pub async fn effective_settings(&self, row: &AccountRow) -> Result<Settings, Refused> {
+        let default =
+            accounts::system_default(self.store.db(), "ptportal").await?.unwrap_or_default();
+        let read = |text: &str| Settings::from_json(if text.is_empty() { "{}" } else { text });
+        let (own, base) = (read(&row.settings), read(&default));
+        match (own, base) {
+            (Ok(own), Ok(base)) => Ok(own.over(base)),
+            (Err(e), _) => because(format!("settings of account {}: {e}", row.username)),
+            (_, Err(e)) => because(format!("system default ptportal: {e}")),
+        }
+    }
+
+    /// Creates an account of a client; without a username the pattern `username_pattern` makes one.
+    ///
+    /// # Errors
+    /// No such client, a bad or taken username, a bad setting.
+    pub async fn create_account(
+        &self,
+        client_no: &str,
+        (username, status): (Option<&str>, Status),
+        settings: &[(String, String)],
+    ) -> Result<AccountRow, Refused> {
+        let client_no = number("client_no", client_no)?;
+        let client = self.client(&client_no).await?;
+        let mut own = Settings::default();
+        for (key, value) in settings {
+            own.set(key, value).map_err(Refused::Because)?;
+        }
+        let chosen = username.map(|name| {
+            AccountName::parse(name).ok_or_else(|| {
+                Refused::Because(format!(
+                    "{name:?} is not a username; use 1 to 64 of a-z 0-9 . _ @ -"
+                ))
+            })
+        });
+        let chosen = chosen.transpose()?;
+        let base = match &chosen {
+            Some(name) => name.clone(),
+            None => self.name_by_pattern(&client_no, &client.name).await?,
+        };
+        let now = self.now();
+        for n in 1..TRIES {
+            let name = if n == 1 { base.clone() } else { base.numbered(n) };
+            let row = new_account(self.new_id().as_str(), &client_no, (&name, status), &own, now);
+            match self.insert_account(&row, now).await {
+                Ok(()) => return Ok(row),
+                Err(e) if store::is_duplicate(&e) && chosen.is_none() => {}
+                Err(e) if store::is_duplicate(&e) => {
+                    return because(format!(
+                        "account {base} exists already; choose another username"
+                    ));
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        because(format!("no free username like {base}; give one with --username"))
+    }
+
+    async fn name_by_pattern(
+        &self,
+        client_no: &str,
+        client_name: &str,
+    ) -> Result<AccountName, Refused> {
+        let default =
+            accounts::system_default(self.store.db(), "ptportal").await?.unwrap_or_default();
+        let settings = Settings::from_json(&default).unwrap_or_default();
+        let pattern = settings.username_pattern.unwrap_or_else(|| "{client_no}".to_owned());
+        let text = pattern.replace("{client_no}", client_no).replace("{client_name}", client_name);
+        Ok(AccountName::made_safe(&text))
+    }
+
+    async fn insert_account(&self, row: &AccountRow, now: Timestamp) -> store::Result<()> {
+        let event = Event::new(EventKind::AccountCreated)
+            .client(&row.client_no)
+            .account(&row.username)
+            .with("status", row.status.clone());
+        let mut tx = self.store.write().await?;
+        accounts::insert(tx.db(), row).await?;
+        events::insert(tx.db(), &event, now).await?;
+        events::note_change(tx.db(), "account", &row.username, now).await?;
+        tx.commit().await?;
+        logging::event(&event);
+        Ok(())
+    }
+
+    /// # Errors
+    /// When there is no such account.
+    pub async fn account(&self, username: &str) -> Result<AccountRow, Refused> {
+        let name = AccountName::parse(username);
+        let row = match &name {
+            Some(name) => accounts::account(self.store.db(), name.as_str()).await?,
+            None => None,
+        };
+        match row {
+            Some(row) => Ok(row),
+            None => because(format!("there is no account {username}; `account list` shows all")),
+        }
+    }
+
+    /// Enables or disables; disabling ends running sessions at once.
+    ///
+    /// # Errors
+    /// No such account.
+    pub async fn set_account_status(
+        &self,
+        username: &str,
+        status: Status,
+    ) -> Result<AccountRow, Refused> {
+        let row = self.account(username).await?;
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        accounts::set_status(tx.db(), &row.username, status, now).await?;
+        self.note_account_change(&mut tx, &row, ("status", status.as_str()), now).await?;
+        tx.commit().await?;
+        self.account(username).await
+    }
+
+    async fn note_account_change(
+        &self,
+        tx: &mut store::WriteTx<'_>,
+        row: &AccountRow,
+        (what, value): (&str, &str),
+        now: Timestamp,
+    ) -> store::Result<()> {
+        let event = Event::new(EventKind::AccountChanged)
+            .client(&row.client_no)
+            .account(&row.username)
+            .with("changed", what)
+            .with("value", value);
+        events::insert(tx.db(), &event, now).await?;
+        events::note_change(tx.db(), "account", &row.username, now).await
+    }
+
+    /// Sets (`Some`) or unsets (`None`) settings of an account.
+    ///
+    /// # Errors
+    /// An unknown key, a bad value, no such account.
+    pub async fn set_account(
+        &self,
+        username: &str,
+        changes: &[(String, Option<String>)],
+    ) -> Result<AccountRow, Refused> {
+        let row = self.account(username).await?;
+        let mut own = Settings::from_json(&row.settings).map_err(Refused::Because)?;
+        change_settings(&mut own, changes)?;
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        accounts::set_settings(tx.db(), &row.username, &own.to_json(), now).await?;
+        let keys: Vec<&str> = changes.iter().map(|(key, _)| key.as_str()).collect();
+        self.note_account_change(&mut tx, &row, ("settings", &keys.join(",")), now).await?;
+        tx.commit().await?;
+        self.account(username).await
+    }
+
+    /// Changes the system default `ptportal`.
+    ///
+    /// # Errors
+    /// An unknown key or a bad value.
+    pub async fn set_default(
+        &self,
+        changes: &[(String, Option<String>)],
+    ) -> Result<Settings, Refused> {
+        let text = accounts::system_default(self.store.db(), "ptportal").await?.unwrap_or_default();
+        let mut settings = Settings::from_json(&text).map_err(Refused::Because)?;
+        change_settings(&mut settings, changes)?;
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        accounts::set_system_default(tx.db(), "ptportal", &settings.to_json(), now).await?;
+        events::note_change(tx.db(), "default", "ptportal", now).await?;
+        tx.commit().await?;
+        Ok(settings)
+    }
+
+    /// Sets a password that an operator chose.
+    ///
+    /// # Errors
+    /// The policy's reason, or no such account.
+    pub async fn set_account_password(
+        &self,
+        username: &str,
+        password: &str,
+    ) -> Result<AccountRow, Refused> {
+        let row = self.account(username).await?;
+        let normal = passwords::acceptable(&row.username, password)
+            .map_err(|e| Refused::Because(e.to_string()))?;
+        let hashed = tokio::task::spawn_blocking(move || passwords::hash(&normal)).await;
+        let hash = match hashed {
+            Ok(Ok(hash)) => hash,
+            Ok(Err(e)) => return because(e.to_string()),
+            Err(e) => return because(e.to_string()),
+        };
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        accounts::set_password(tx.db(), &row.username, &hash, now).await?;
+        self.note_account_change(&mut tx, &row, ("password", "set by an operator"), now).await?;
+        tx.commit().await?;
+        self.account(username).await
+    }
+
+    /// Adds an SSH public key in OpenSSH's one-line format.
+    ///
+    /// # Errors
+    /// A key that does not read, is weak, or is there already.
+    pub async fn add_key(&self, username: &str, text: &str) -> Result<KeyRow, Refused> {
+        let row = self.account(username).await?;
+        let line = text
+            .lines()
+            .map(str::trim)
+            .find(|l| !l.is_empty() && !l.starts_with('#'))
+            .unwrap_or_default();
+        let key = PublicKey::from_openssh(line).map_err(|e| {
+            Refused::Because(format!(
+                "this is not an OpenSSH public key ({e}); give the line of a .pub file, such as `ssh-ed25519 AAAA… name`"
+            ))
+        })?;
+        check_strength(&key)?;
+        let now = self.now();
+        let added = KeyRow {
+            username: row.username.clone(),
+            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+            public_key: line.to_owned(),
+            comment: line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned(),
+            created: now.0,
+            updated: now.0,
+        };
+        let mut tx = self.store.write().await?;
+        match accounts::insert_key(tx.db(), self.new_id().as_str(), &added).await {
+            Err(e) if store::is_duplicate(&e) => return because("this key is there already"),
+            other => other?,
+        }
+        accounts::note_key_change(tx.db(), &row.username, now).await?;
+        self.note_account_change(&mut tx, &row, ("key added", &added.fingerprint), now).await?;
+        tx.commit().await?;
+        Ok(added)
+    }
+
+    /// # Errors
+    /// No such account or key.
+    pub async fn remove_key(&self, username: &str, fingerprint: &str) -> Result<(), Refused> {
+        let row = self.account(username).await?;
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        if accounts::delete_key(tx.db(), &row.username, fingerprint).await? == 0 {
+            return because(format!(
+                "account {username} has no key {fingerprint}; see `account key list`"
+            ));
+        }
+        accounts::note_key_change(tx.db(), &row.username, now).await?;
+        self.note_account_change(&mut tx, &row, ("key removed", fingerprint), now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Removes an account; what it sent stays with its client.
+    ///
+    /// # Errors
+    /// While something of its client is unfinished or undelivered.
+    pub async fn remove_account(&self, username: &str) -> Result<(), Refused> {
+        let row = self.account(username).await?;
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        let open = uploads::open_of_client(tx.db(), &row.client_no).await?;
+        if open > 0 {
+            return because(format!(
+                "{open} uploads of client {} are unfinished or undelivered",
+                row.client_no
+            ));
+        }
+        accounts::delete_keys_of(tx.db(), &row.username).await?;
+        accounts::delete(tx.db(), &row.username).await?;
+        self.note_account_change(&mut tx, &row, ("account", "removed"), now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+fn change_settings(
+    settings: &mut Settings,
+    changes: &[(String, Option<String>)],
+) -> Result<(), Refused> {
+    for (key, value) in changes {
+        let changed = match value {
+            Some(value) => settings.set(key, value),
+            None => settings.unset(key),
+        };
+        changed.map_err(Refused::Because)?;
+    }
+    Ok(())
+}
+
+fn check_strength(key: &PublicKey) -> Result<(), Refused> {
+    if let Some(rsa) = key.key_data().rsa() {
+        let bits = rsa.key_size();
+        if bits < 2048 {
+            return because(format!(
+                "an RSA key of {bits} bits is too short; use ed25519 or RSA from 3072 bits"
+            ));
+        }
+    }
+    if key.key_data().dsa().is_some() {
+        return because("DSA keys are broken; use ed25519");
+    }
+    Ok(())
+}
+
+fn new_account(
+    id: &str,
+    client_no: &str,
+    (name, status): (&AccountName, Status),
+    settings: &Settings,
+    now: Timestamp,
+) -> AccountRow {
+    AccountRow {
+        id: id.to_owned(),
+        client_no: client_no.to_owned(),
+        username: name.to_string(),
+        status: status.as_str().to_owned(),
+        password_hash: String::new(),
+        operator_credential: 0,
+        checked: 0,
+        activation_time: 0,
+        first_login: 0,
+        last_login: 0,
+        settings: settings.to_json(),
+        version: 1,
+        created: now.0,
+        updated: now.0,
+    }
+}

@@ -1,0 +1,219 @@
+//! `ptportal check`: what must hold for the service to work, each with a plain remedy.
+
+use std::sync::Arc;
+
+use super::scanner::Scanner;
+use super::{App, with_app};
+use crate::clamd::{Proof, ceiling};
+use crate::vault;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Ok,
+    Warning,
+    Failed,
+}
+
+impl State {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub name: &'static str,
+    pub state: State,
+    pub detail: String,
+    /// What to do; empty when nothing is.
+    pub remedy: String,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, detail: detail.into(), remedy: String::new() }
+    }
+
+    fn failed(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, state: State::Failed, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    fn warning(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, state: State::Warning, detail: detail.into(), remedy: remedy.into() }
+    }
+}
+
+impl App {
+    /// Looks at everything that this process can reach.
+    pub async fn check(self: &Arc<Self>) -> Vec<Check> {
+        let mut checks = vec![self.check_database().await, self.check_disk().await];
+        checks.extend(self.check_scanner().await);
+        checks.push(self.check_hotfolder().await);
+        checks.push(self.check_system_defaults().await);
+        checks.extend(self.check_ports().await);
+        checks
+    }
+
+    async fn check_database(&self) -> Check {
+        match (self.store.ping().await, self.store.durability().await) {
+            (Ok(()), Ok(durability)) if durability == "full" => {
+                Check::ok("database", format!("{:?}, commits are durable", self.store.kind()))
+            }
+            (Ok(()), Ok(durability)) => {
+                Check::failed("database", durability, "set synchronous_commit = on (PostgreSQL)")
+            }
+            (Err(error), _) | (_, Err(error)) => Check::failed(
+                "database",
+                error.to_string(),
+                "look whether the server of database.url runs",
+            ),
+        }
+    }
+
+    async fn check_disk(self: &Arc<Self>) -> Check {
+        let min_free = self.config.limits.min_free;
+        let dir = self.config.data_dir.display().to_string();
+        match with_app(self, |app| app.vault.free_bytes()).await {
+            Ok(free) if free >= min_free => {
+                Check::ok("data_dir", format!("{dir}, {} MiB free", free >> 20))
+            }
+            Ok(free) => Check::failed(
+                "data_dir",
+                format!(
+                    "{dir} has {} MiB free, less than limits.min_free ({} MiB)",
+                    free >> 20,
+                    min_free >> 20
+                ),
+                "make room or lower limits.min_free; until then uploads are refused",
+            ),
+            Err(error) => Check::failed("data_dir", error.to_string(), "look at the disk"),
+        }
+    }
+
+    async fn check_scanner(&self) -> Vec<Check> {
+        let health = match &self.scanner {
+            Scanner::Off => {
+                return vec![Check::warning(
+                    "clamd",
+                    "off: everything is released unscanned",
+                    "set scan.clamd to clamd's socket",
+                )];
+            }
+            Scanner::Clamd(health) => health,
+        };
+        let proof = match health.prove().await {
+            Ok(proof) => proof,
+            Err(unproven) => {
+                return vec![Check::failed("clamd", unproven.to_string(), unproven.remedy())];
+            }
+        };
+        let detail = format!(
+            "{}, transport {}, {} threads",
+            proof.version.text, proof.transport, proof.max_threads
+        );
+        let mut checks = vec![Check::ok("clamd", detail)];
+        checks.push(match (&proof.version.database, &proof.version.date) {
+            (Some(database), Some(date)) => {
+                Check::ok("signatures", format!("version {database} of {date}"))
+            }
+            (None, _) | (_, None) => Check::warning(
+                "signatures",
+                "clamd names no database version or date",
+                "run freshclam; the official database is missing",
+            ),
+        });
+        checks.push(self.check_max_file_size(health, &proof).await);
+        checks
+    }
+
+    /// clamd does not tell its MaxFileSize; sparse files of known sizes find it out.
+    async fn check_max_file_size(&self, health: &super::scanner::Health, proof: &Proof) -> Check {
+        match ceiling::max_file_size(&health.clamd, proof.transport).await {
+            Ok(None) => Check::ok("MaxFileSize", "not measured over instream; see clamd.conf"),
+            Ok(Some(size)) if size >= super::upload::CLAMD_CEILING => {
+                Check::ok("MaxFileSize", "2 147 483 645 bytes, clamd's ceiling")
+            }
+            Ok(Some(size)) => Check::warning(
+                "MaxFileSize",
+                format!(
+                    "between {} MiB and twice that; larger files are {}",
+                    size >> 20,
+                    self.oversize_text()
+                ),
+                "set MaxFileSize 0, MaxScanSize 20G and MaxScanTime 1200000 in clamd.conf",
+            ),
+            Err(error) => Check::warning("MaxFileSize", error.to_string(), "run the check again"),
+        }
+    }
+
+    fn oversize_text(&self) -> &'static str {
+        match self.config.scan.on_oversize {
+            crate::config::OnOversize::Hold => "held for an operator",
+            crate::config::OnOversize::Reject => "rejected",
+        }
+    }
+
+    async fn check_hotfolder(self: &Arc<Self>) -> Check {
+        if self.hotfolder.is_none() {
+            return Check::warning("hotfolder", "hotfolder.root is empty: nothing is pushed", "");
+        }
+        let shared = Arc::clone(self);
+        let probed = tokio::task::spawn_blocking(move || {
+            shared.hotfolder.as_ref().map(|h| (h.root().display().to_string(), h.probe()))
+        });
+        match probed.await {
+            Ok(Some((root, Ok(free)))) => Check::ok(
+                "hotfolder",
+                format!("{root}, writable, rename works, {} MiB free", free >> 20),
+            ),
+            Ok(Some((_, Err(error)))) => Check::failed(
+                "hotfolder",
+                error.to_string(),
+                "mount the share and give the service user write access; `ptportal check --init-hotfolder` makes the marker",
+            ),
+            Ok(None) | Err(_) => {
+                Check::failed("hotfolder", "the check ended unexpectedly", "run it again")
+            }
+        }
+    }
+
+    async fn check_system_defaults(&self) -> Check {
+        let text = crate::store::accounts::system_default(self.store.db(), "ptportal").await;
+        match text.map(|t| crate::domain::account::Settings::from_json(&t.unwrap_or_default())) {
+            Ok(Ok(_)) => Check::ok("system default", "ptportal reads well"),
+            Ok(Err(error)) => Check::failed(
+                "system default",
+                error,
+                "set its keys anew with `default set ptportal`",
+            ),
+            Err(error) => {
+                Check::failed("system default", error.to_string(), "look at the database")
+            }
+        }
+    }
+
+    /// A port is fine when it is free, or when a server on this data folder holds it.
+    async fn check_ports(&self) -> Vec<Check> {
+        let is_serving = vault::lock(&self.config.data_dir, true).is_err();
+        let mut checks = Vec::new();
+        for address in &self.config.sftp.listen {
+            checks.push(match tokio::net::TcpListener::bind(address).await {
+                Ok(_) => Check::ok("sftp port", format!("{address} is free")),
+                Err(_) if is_serving => Check::ok("sftp port", format!("{address} is served")),
+                Err(error) => Check::failed(
+                    "sftp port",
+                    format!("{address}: {error}"),
+                    "stop what uses the port, choose another, or allow ports below 1024 (CAP_NET_BIND_SERVICE)",
+                ),
+            });
+        }
+        checks
+    }
+}

@@ -1,0 +1,220 @@
+//! Clients and their contacts.
+
+use super::App;
+use crate::domain::account::Language;
+use crate::domain::order;
+use crate::store::clients::{self, ClientRow, ContactRow};
+use crate::store::{self, accounts, events, uploads};
+
+/// A use case of an operator refused, in one line: what, why, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{0}")]
+    Because(String),
+    #[error("database: {0}")]
+    Store(#[from] store::StoreError),
+}
+
+impl From<order::BadNumber> for Refused {
+    fn from(bad: order::BadNumber) -> Self {
+        Self::Because(bad.to_string())
+    }
+}
+
+pub(super) fn because<T>(text: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused::Because(text.into()))
+}
+
+/// What may be said about a client; absent things stay as they are, or come from the system default `clients`.
+#[derive(Debug, Clone, Default)]
+pub struct ClientChange {
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub create_hotfolder: Option<bool>,
+    pub delete_in_days: Option<u32>,
+    pub language: Option<Language>,
+}
+
+fn check_email(email: &str) -> Result<(), Refused> {
+    let parts = email.split_once('@');
+    let fits = parts.is_some_and(|(user, host)| !user.is_empty() && host.contains('.'))
+        && !email.chars().any(|c| c.is_control() || c.is_whitespace());
+    if email.is_empty() || fits {
+        return Ok(());
+    }
+    because(format!("{email:?} is not an e-mail address; write for example name@example.com"))
+}
+
+impl ClientChange {
+    fn check(&self) -> Result<(), Refused> {
+        if let Some(email) = &self.email {
+            check_email(email)?;
+        }
+        match &self.name {
+            Some(name)
+                if name.is_empty() || name.chars().any(char::is_control) || name.len() > 300 =>
+            {
+                because(
+                    "the name is empty, too long, or holds control characters; give the company's name",
+                )
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn apply(&self, row: &mut ClientRow) {
+        if let Some(name) = &self.name {
+            row.name.clone_from(name);
+        }
+        if let Some(email) = &self.email {
+            row.email.clone_from(email);
+        }
+        if let Some(create) = self.create_hotfolder {
+            row.create_hotfolder = store::flag(create);
+        }
+        if let Some(days) = self.delete_in_days {
+            row.hotfolder_delete_in_days = i64::from(days);
+        }
+        if let Some(language) = self.language {
+            row.language = language.to_string();
+        }
+    }
+}
+
+impl App {
+    /// Adds a client.
+    ///
+    /// # Errors
+    /// A bad number or address, or a client that is there already.
+    pub async fn add_client(
+        &self,
+        client_no: &str,
+        change: &ClientChange,
+    ) -> Result<ClientRow, Refused> {
+        let client_no = order::number("client_no", client_no)?;
+        change.check()?;
+        let now = self.now();
+        let mut row = ClientRow {
+            id: self.new_id().to_string(),
+            client_no: client_no.clone(),
+            name: String::new(),
+            email: String::new(),
+            create_hotfolder: 0,
+            hotfolder_delete_in_days: 0,
+            language: self.config.language.to_string(),
+            created: now.0,
+            updated: now.0,
+        };
+        change.apply(&mut row);
+        let mut tx = self.store.write().await?;
+        clients::revive_client(tx.db(), &client_no).await?;
+        match clients::insert_client(tx.db(), &row).await {
+            Err(e) if store::is_duplicate(&e) => {
+                return because(format!(
+                    "client {client_no} exists already; change it with `client set`"
+                ));
+            }
+            other => other?,
+        }
+        events::note_change(tx.db(), "client", &client_no, now).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    /// # Errors
+    /// When there is no such client.
+    pub async fn client(&self, client_no: &str) -> Result<ClientRow, Refused> {
+        match clients::client(self.store.db(), client_no).await? {
+            Some(row) => Ok(row),
+            None => because(format!("there is no client {client_no}; `client list` shows all")),
+        }
+    }
+
+    /// Changes a client; running servers follow within a second.
+    ///
+    /// # Errors
+    /// A bad value, or no such client.
+    pub async fn set_client(
+        &self,
+        client_no: &str,
+        change: &ClientChange,
+    ) -> Result<ClientRow, Refused> {
+        change.check()?;
+        let mut row = self.client(client_no).await?;
+        change.apply(&mut row);
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        clients::update_client(tx.db(), &row, now).await?;
+        events::note_change(tx.db(), "client", client_no, now).await?;
+        tx.commit().await?;
+        self.client(client_no).await
+    }
+
+    /// Removes a client: its accounts, keys and contacts go, its name and address are blanked in what must stay.
+    ///
+    /// # Errors
+    /// While something of it is unfinished or undelivered.
+    pub async fn remove_client(&self, client_no: &str) -> Result<(), Refused> {
+        self.client(client_no).await?;
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        let open = uploads::open_of_client(tx.db(), client_no).await?;
+        if open > 0 {
+            return because(format!(
+                "{open} uploads of client {client_no} are unfinished or undelivered; see `upload list --client {client_no}`"
+            ));
+        }
+        for account in accounts::accounts_of(tx.db(), client_no).await? {
+            accounts::delete_keys_of(tx.db(), &account.username).await?;
+            accounts::delete(tx.db(), &account.username).await?;
+            events::note_change(tx.db(), "account", &account.username, now).await?;
+        }
+        clients::delete_contacts_of(tx.db(), client_no).await?;
+        clients::anonymise_client(tx.db(), client_no, now).await?;
+        events::note_change(tx.db(), "client", client_no, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Adds a contact; a favourite replaces the one before.
+    ///
+    /// # Errors
+    /// A bad address, or no such client.
+    pub async fn add_contact(
+        &self,
+        client_no: &str,
+        (name, email): (&str, &str),
+        is_favourite: bool,
+    ) -> Result<ContactRow, Refused> {
+        check_email(email)?;
+        self.client(client_no).await?;
+        let now = self.now();
+        let row = ContactRow {
+            id: self.new_id().to_string(),
+            client_no: client_no.to_owned(),
+            name: name.to_owned(),
+            email: email.to_owned(),
+            favourite: store::flag(is_favourite),
+            created: now.0,
+            updated: now.0,
+        };
+        let mut tx = self.store.write().await?;
+        if is_favourite {
+            clients::clear_favourite(tx.db(), client_no, now).await?;
+        }
+        clients::insert_contact(tx.db(), &row).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    /// # Errors
+    /// No such contact.
+    pub async fn remove_contact(&self, id: &str) -> Result<(), Refused> {
+        if clients::delete_contact(self.store.db(), id).await? == 0 {
+            return because(format!(
+                "there is no contact {id}; `contact list CLIENT_NO` shows all"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,419 @@
+//! Changes of the tree by a client: folders, rename, delete, times. Only inside the upload folder.
+
+use std::sync::Arc;
+
+use super::session::Session;
+use super::settle::{self, Settled};
+use super::tree::{Place, Spot, is_upload_area};
+use super::upload::{event_of, is_temporary};
+use super::{App, mirror, receive, with_app};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::Id;
+use crate::domain::path::{VirtualPath, fold, is_dropping};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::domain::upload::{DeliveryState, UploadState};
+use crate::logging;
+use crate::store::entries::{self, EntryRow};
+use crate::store::uploads::{self, UploadRow};
+use crate::store::{self, WriteTx, deliveries, events, orders};
+
+impl Session {
+    async fn spot(&self, path: &VirtualPath) -> Result<Spot, Refusal> {
+        self.app.spot(&self.client_no, &self.folders(), path).await
+    }
+
+    async fn entry_of(&self, spot: &Spot) -> Result<EntryRow, Refusal> {
+        let found = entries::child(self.app.store.db(), &spot.parent, spot.name.as_str()).await;
+        found.map_err(|e| self.internal("look up name", &e))?.ok_or(Refusal::NotFound)
+    }
+
+    /// "No such file" comes before "read-only" inside the client's own tree: clients look before they write.
+    async fn spot_of_existing(&self, path: &VirtualPath) -> Result<(Spot, EntryRow), Refusal> {
+        match self.locate(path).await? {
+            Place::Root | Place::Project(_) | Place::Status(_) => Err(Refusal::ReadOnly),
+            Place::Area { project, area, names } if !is_upload_area(area) => {
+                if !names.is_empty() {
+                    self.app.entry_at(&project, area, &names).await?;
+                }
+                Err(Refusal::ReadOnly)
+            }
+            Place::Area { .. } => {
+                let spot = self.spot(path).await?;
+                let entry = self.entry_of(&spot).await?;
+                Ok((spot, entry))
+            }
+        }
+    }
+
+    /// Makes a folder.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `ReadOnly` outside the upload folder.
+    pub async fn make_folder(&self, path: &VirtualPath) -> Result<(), Refusal> {
+        if let Ok(_there) = self.stat(path).await {
+            return Err(Refusal::AlreadyExists);
+        }
+        let spot = self.spot(path).await?;
+        let now = self.app.now();
+        let made =
+            make_folder_row(&self.app, &spot.project, (&spot.parent, spot.name.as_str()), now)
+                .await;
+        match made {
+            Ok(()) => {}
+            Err(e) if store::is_duplicate(&e) => return Err(Refusal::AlreadyExists),
+            Err(e) => return Err(self.internal("make a folder", &e)),
+        }
+        let event = self.event(EventKind::FolderChanged).project(&spot.project.project_no);
+        self.app.record(event.path(&receive::path_in_project(path)).with("change", "made")).await;
+        Ok(())
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// `NotEmpty`, `NotAFolder`, `ReadOnly`.
+    pub async fn remove_folder(&self, path: &VirtualPath) -> Result<(), Refusal> {
+        let (spot, entry) = self.spot_of_existing(path).await?;
+        if !entry.is_folder() {
+            return Err(Refusal::NotAFolder);
+        }
+        let removed = async {
+            let mut tx = self.app.store.write().await?;
+            if entries::has_children(tx.db(), &entry.id).await? {
+                return Ok(false);
+            }
+            entries::delete(tx.db(), &entry.id).await?;
+            tx.commit().await.map(|()| true)
+        };
+        if !removed.await.map_err(|e: store::StoreError| self.internal("remove a folder", &e))? {
+            return Err(Refusal::NotEmpty);
+        }
+        let event = self.event(EventKind::FolderChanged).project(&spot.project.project_no);
+        self.app
+            .record(event.path(&receive::path_in_project(path)).with("change", "removed"))
+            .await;
+        Ok(())
+    }
+
+    /// Deletes a file with all its versions; deliveries that have not begun to be placed are cancelled.
+    ///
+    /// # Errors
+    /// `IsAFolder`, `ReadOnly`, `NotFound`.
+    pub async fn remove_file(&self, path: &VirtualPath) -> Result<(), Refusal> {
+        if self.forget_dropping(path) {
+            return Ok(());
+        }
+        let (_, entry) = self.spot_of_existing(path).await?;
+        if entry.is_folder() {
+            return Err(Refusal::IsAFolder);
+        }
+        delete_entry(&self.app, self, &entry).await.map_err(|e| self.internal("delete a file", &e))
+    }
+
+    /// Renames or moves a file or folder inside the upload folder of one project. Onto an existing file it makes a
+    /// new version of that (spec section 7).
+    ///
+    /// # Errors
+    /// `AlreadyExists` when a folder is in the way, `OtherProject`, `ReadOnly`.
+    pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Result<(), Refusal> {
+        let (spot, entry) = self.spot_of_existing(from).await?;
+        let target = self.spot(to).await?;
+        if target.project.id != spot.project.id {
+            return Err(Refusal::OtherProject);
+        }
+        if from == to {
+            return Ok(());
+        }
+        if to.starts_with(from) || is_dropping(&target.name) {
+            return Err(Refusal::ReadOnly);
+        }
+        if !entry.is_folder()
+            && !is_temporary(&self.app, target.name.as_str())
+            && let Some(extension) = self.settings().forbids_extension(target.name.as_str())
+        {
+            return Err(Refusal::Extension { extension });
+        }
+        let there = entries::child(self.app.store.db(), &target.parent, target.name.as_str()).await;
+        let there = there.map_err(|e| self.internal("look up name", &e))?;
+        if there.as_ref().is_some_and(|t| t.is_folder() || entry.is_folder()) {
+            return Err(Refusal::AlreadyExists);
+        }
+        let paths = (receive::path_in_project(from), receive::path_in_project(to));
+        let renaming = Renaming { session: self, entry, target, paths };
+        let renamed = match there {
+            Some(there) => renaming.onto(&there).await,
+            None => renaming.to_new_name().await,
+        };
+        match renamed {
+            Ok(()) => Ok(()),
+            Err(e) if store::is_duplicate(&e) => Err(Refusal::AlreadyExists),
+            Err(e) => Err(self.internal("rename", &e)),
+        }
+    }
+
+    /// Keeps the modification time of a file; other attributes are accepted and forgotten.
+    ///
+    /// # Errors
+    /// `NotFound`; outside the upload folder it is accepted and forgotten too.
+    pub async fn set_mtime(&self, path: &VirtualPath, mtime: Timestamp) -> Result<(), Refusal> {
+        if is_dropping_path(path) {
+            return Ok(());
+        }
+        let (_, entry) = match self.spot_of_existing(path).await {
+            Ok(found) => found,
+            Err(Refusal::ReadOnly) => return Ok(()),
+            Err(other) => return Err(other),
+        };
+        let upload = if entry.current_upload.is_empty() {
+            &entry.released_upload
+        } else {
+            &entry.current_upload
+        };
+        let kept = async {
+            let mut tx = self.app.store.write().await?;
+            uploads::set_mtime(tx.db(), upload, mtime.0).await?;
+            entries::set_mtime(tx.db(), &entry.id, mtime.0).await?;
+            tx.commit().await
+        };
+        kept.await.map_err(|e| self.internal("keep a time", &e))
+    }
+}
+
+fn is_dropping_path(path: &VirtualPath) -> bool {
+    path.file_name().is_some_and(is_dropping)
+}
+
+/// Inserts a folder's row.
+pub(super) async fn make_folder_row(
+    app: &App,
+    project: &orders::ProjectRow,
+    (parent, name): (&str, &str),
+    now: Timestamp,
+) -> store::Result<()> {
+    let row = EntryRow {
+        id: app.new_id().to_string(),
+        project_id: project.id.clone(),
+        parent: parent.to_owned(),
+        name: name.to_owned(),
+        name_key: fold(name),
+        kind: "folder".to_owned(),
+        released_upload: String::new(),
+        released_version: 0,
+        current_upload: String::new(),
+        last_version: 0,
+        mtime: now.0,
+        created: now.0,
+        updated: now.0,
+    };
+    entries::insert(app.store.db(), &row).await
+}
+
+/// Ends all versions of a name in one transaction.
+async fn delete_entry(app: &Arc<App>, session: &Session, entry: &EntryRow) -> store::Result<()> {
+    let now = app.now();
+    let mut happened = Vec::new();
+    let mut removable = Vec::new();
+    let mut tx = app.store.write().await?;
+    for row in uploads::of_entry(tx.db(), &entry.id).await? {
+        let was = row.state();
+        if was == Some(UploadState::Infected) || was == Some(UploadState::Deleted) {
+            continue;
+        }
+        let cancelled =
+            deliveries::end_unplaced(tx.db(), &row.id, DeliveryState::Cancelled, now).await?;
+        let placing = deliveries::of_upload(tx.db(), &row.id).await?.iter().any(|d| d.open != 0);
+        uploads::set_deleted(tx.db(), &row.id, "deleted by the customer", now).await?;
+        if cancelled > 0 {
+            happened.push(deleted_event(session, &row, EventKind::DeliveryCancelled));
+        }
+        happened.push(deleted_event(session, &row, EventKind::UploadDeleted));
+        if !placing {
+            removable.push(row.id);
+        }
+    }
+    entries::delete(tx.db(), &entry.id).await?;
+    for event in &happened {
+        events::insert(tx.db(), event, now).await?;
+    }
+    tx.commit().await?;
+    happened.iter().for_each(logging::event);
+    for id in removable {
+        app.scans.withdraw(&id, Settled::Gone);
+        remove_content(app, &id).await;
+    }
+    Ok(())
+}
+
+/// Who deleted it may be another connection than the one that sent it.
+fn deleted_event(session: &Session, row: &UploadRow, kind: EventKind) -> Event {
+    event_of(row, kind).account(session.account.as_str()).peer(&session.peer.to_string())
+}
+
+async fn remove_content(app: &Arc<App>, upload: &str) {
+    let Some(id) = Id::parse(upload) else { return };
+    if let Err(error) = with_app(app, move |app| app.vault.remove(&id)).await {
+        tracing::error!(%error, upload, "content of a deleted file could not be removed");
+    }
+}
+
+/// One rename with all it concerns.
+struct Renaming<'s> {
+    session: &'s Session,
+    entry: EntryRow,
+    target: Spot,
+    paths: (String, String),
+}
+
+impl Renaming<'_> {
+    fn event(&self, upload: &str, kind: EventKind) -> Event {
+        let mut event =
+            self.session.event(kind).project(&self.target.project.project_no).path(&self.paths.1);
+        upload.clone_into(&mut event.upload_id);
+        event.with("from", self.paths.0.clone())
+    }
+
+    /// Only the name changes, in whatever state the content is.
+    async fn to_new_name(&self) -> store::Result<()> {
+        let app = &self.session.app;
+        let now = app.now();
+        let mut tx = app.store.write().await?;
+        let name = self.target.name.as_str();
+        let place = (self.target.parent.as_str(), name, fold(name));
+        entries::set_place(tx.db(), &self.entry.id, (place.0, place.1, &place.2), now).await?;
+        let project_no = &self.target.project.project_no;
+        uploads::rename_paths(tx.db(), project_no, &self.paths.0, &self.paths.1).await?;
+        let mut upload = self.entry.current_upload.clone();
+        let mut delivers = false;
+        if !self.entry.is_folder() {
+            self.find_ticket(&mut tx).await?;
+            if upload.is_empty() {
+                upload.clone_from(&self.entry.released_upload);
+            }
+            delivers = self.deliver_final_name(&mut tx, now).await?;
+        }
+        let event = self.event(&upload, EventKind::UploadRenamed);
+        events::insert(tx.db(), &event, now).await?;
+        tx.commit().await?;
+        logging::event(&event);
+        if delivers {
+            app.mirror_wake.notify_one();
+        }
+        if app.config.hotfolder.rename_follows && !self.entry.released_upload.is_empty() {
+            let followed =
+                mirror::follow_rename(Arc::clone(app), self.entry.released_upload.clone());
+            app.tasks.spawn(followed);
+        }
+        Ok(())
+    }
+
+    async fn find_ticket(&self, tx: &mut WriteTx<'_>) -> store::Result<()> {
+        let tickets = orders::tickets(tx.db(), &self.target.project.project_no).await?;
+        let numbers: Vec<String> = tickets.into_iter().map(|t| t.ticket_no).collect();
+        let ticket = receive::ticket_for_path(&self.paths.1, &numbers);
+        uploads::set_ticket(tx.db(), &self.entry.id, &ticket).await
+    }
+
+    /// A temporary name became final: what is released already is delivered now, without a new scan.
+    async fn deliver_final_name(
+        &self,
+        tx: &mut WriteTx<'_>,
+        now: Timestamp,
+    ) -> store::Result<bool> {
+        let app = &self.session.app;
+        let was_temporary = is_temporary(app, &self.entry.name);
+        let is_final = !is_temporary(app, self.target.name.as_str());
+        if !(was_temporary && is_final && app.hotfolder.is_some())
+            || self.entry.released_upload.is_empty()
+        {
+            return Ok(false);
+        }
+        let version = self.entry.released_version;
+        let ids = (self.entry.released_upload.as_str(), self.entry.id.as_str(), version);
+        settle::plan_delivery(app, tx, ids, now).await?;
+        Ok(true)
+    }
+
+    /// The renamed content becomes the newest version of the name that is there.
+    async fn onto(&self, there: &EntryRow) -> store::Result<()> {
+        let app = &self.session.app;
+        let now = app.now();
+        let mut tx = app.store.write().await?;
+        let mut delivers = false;
+        let mut repeated = None;
+        let newest = newest_of(&mut tx, &self.entry).await?;
+        if let Some(row) = newest {
+            if is_same_as_released(&mut tx, &row, there).await?
+                && !app.config.hotfolder.deliver_repeats
+            {
+                uploads::set_repeat(tx.db(), &row.id, &there.released_upload, now).await?;
+                repeated = Some(row.id.clone());
+            } else {
+                delivers = self.move_version(&mut tx, &row, there, now).await?;
+            }
+        }
+        entries::delete(tx.db(), &self.entry.id).await?;
+        let upload = repeated.clone().unwrap_or_else(|| self.entry.released_upload.clone());
+        let kind =
+            if repeated.is_some() { EventKind::UploadRepeated } else { EventKind::UploadRenamed };
+        let event = self.event(&upload, kind);
+        events::insert(tx.db(), &event, now).await?;
+        tx.commit().await?;
+        logging::event(&event);
+        if let Some(id) = repeated {
+            remove_content(app, &id).await;
+        }
+        if delivers {
+            app.mirror_wake.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn move_version(
+        &self,
+        tx: &mut WriteTx<'_>,
+        row: &UploadRow,
+        there: &EntryRow,
+        now: Timestamp,
+    ) -> store::Result<bool> {
+        let app = &self.session.app;
+        let version = entries::take_version(tx.db(), &there.id, &row.id, now).await?.unwrap_or(1);
+        uploads::move_to_entry(tx.db(), &row.id, &there.id, version, &self.paths.1).await?;
+        deliveries::move_to_entry(tx.db(), &row.id, &there.id, version).await?;
+        if row.state() != Some(UploadState::Released) {
+            return Ok(false);
+        }
+        entries::show_release(tx.db(), (&there.id, &row.id), version, row.mtime, now).await?;
+        let was_temporary = is_temporary(app, &self.entry.name);
+        let is_final = !is_temporary(app, self.target.name.as_str());
+        if was_temporary && is_final && app.hotfolder.is_some() {
+            settle::plan_delivery(app, tx, (&row.id, &there.id, version), now).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+/// The version that a name shows or waits for.
+async fn newest_of(tx: &mut WriteTx<'_>, entry: &EntryRow) -> store::Result<Option<UploadRow>> {
+    let id = if entry.current_upload.is_empty() {
+        &entry.released_upload
+    } else {
+        &entry.current_upload
+    };
+    uploads::upload(tx.db(), id).await
+}
+
+async fn is_same_as_released(
+    tx: &mut WriteTx<'_>,
+    row: &UploadRow,
+    there: &EntryRow,
+) -> store::Result<bool> {
+    let released = uploads::upload(tx.db(), &there.released_upload).await?;
+    Ok(released.is_some_and(|r| {
+        !r.sha256.is_empty()
+            && r.sha256 == row.sha256
+            && r.size == row.size
+            && row.state == "released"
+    }))
+}

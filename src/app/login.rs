@@ -1,0 +1,207 @@
+//! Login: one place where a name and a secret become a [`Session`].
+//!
+//! The same answer and the same time for unknown names and wrong passwords. What is wrong with an account (inactive,
+//! expired, wrong network) is told only to whoever proved that it is theirs.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::App;
+use super::session::Session;
+use crate::domain::account::{AccountName, Language, Settings, Status};
+use crate::domain::event::{Event, EventKind};
+use crate::store::accounts::{self, AccountRow};
+
+/// Why nobody was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// Unknown name, wrong password, unknown key: the client learns no more.
+    Rejected,
+    /// The credentials are right; this text may be told.
+    Told { code: &'static str, text: String },
+}
+
+/// How a client proved who it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Method {
+    Password,
+    KeyboardInteractive,
+    PublicKey,
+}
+
+impl Method {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::KeyboardInteractive => "keyboard-interactive",
+            Self::PublicKey => "publickey",
+        }
+    }
+}
+
+/// Where a login comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Door {
+    pub protocol: &'static str,
+    pub peer: IpAddr,
+    pub method: Method,
+}
+
+impl App {
+    async fn account_named(&self, user: &str) -> Option<AccountRow> {
+        let name = AccountName::parse(user)?;
+        match accounts::account(self.store.db(), name.as_str()).await {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::error!(%error, "accounts cannot be read; nobody can log in");
+                None
+            }
+        }
+    }
+
+    /// Checks a password and opens a session.
+    ///
+    /// # Errors
+    /// As [`LoginRefusal`] says.
+    pub async fn login_with_password(
+        self: &Arc<Self>,
+        door: Door,
+        user: &str,
+        password: &str,
+    ) -> Result<Session, LoginRefusal> {
+        let row = self.account_named(user).await;
+        let stored = row.as_ref().filter(|row| !row.password_hash.is_empty());
+        let stored = stored.map(|row| (row.password_hash.as_str(), row.version));
+        let is_right = self.passwords.is_right(stored, password).await;
+        match row {
+            Some(row) if is_right => self.admit(row, door).await,
+            Some(row) => Err(self.reject(door, &row.username, "wrong password").await),
+            None => Err(self.reject(door, user, "unknown account").await),
+        }
+    }
+
+    /// Whether a key may prove this name. Asked before the signature; changes nothing, counts nothing.
+    pub async fn knows_key(&self, user: &str, fingerprint: &str) -> bool {
+        let Some(name) = AccountName::parse(user) else { return false };
+        accounts::has_key(self.store.db(), name.as_str(), fingerprint).await.unwrap_or(false)
+    }
+
+    /// Opens a session for a key whose signature the transport has verified.
+    ///
+    /// # Errors
+    /// As [`LoginRefusal`] says.
+    pub async fn login_with_key(
+        self: &Arc<Self>,
+        door: Door,
+        user: &str,
+        fingerprint: &str,
+    ) -> Result<Session, LoginRefusal> {
+        let known = self.knows_key(user, fingerprint).await;
+        match self.account_named(user).await {
+            Some(row) if known => self.admit(row, door).await,
+            Some(_) | None => Err(self.reject(door, user, "unknown key").await),
+        }
+    }
+
+    async fn reject(&self, door: Door, user: &str, reason: &str) -> LoginRefusal {
+        // Names that cannot be names are not written down: people type passwords there.
+        let shown = AccountName::parse(user)
+            .map_or_else(|| "(not a username)".to_owned(), |n| n.to_string());
+        self.record(event_at(door, &shown, EventKind::LoginFailed).with("reason", reason)).await;
+        LoginRefusal::Rejected
+    }
+
+    /// The credentials are right; now what the account says.
+    async fn admit(self: &Arc<Self>, row: AccountRow, door: Door) -> Result<Session, LoginRefusal> {
+        let settings = match self.effective_settings(&row).await {
+            Ok(settings) => settings,
+            Err(error) => {
+                tracing::error!(%error, account = row.username, "settings of the account cannot be read");
+                return Err(told(
+                    "internal-error",
+                    "An error happened on the server. Please try again later.",
+                ));
+            }
+        };
+        let Some(name) = AccountName::parse(&row.username) else {
+            return Err(LoginRefusal::Rejected);
+        };
+        if let Err(refusal) = self.check_account(&row, &name, &settings, door) {
+            let LoginRefusal::Told { code, .. } = &refusal else { return Err(refusal) };
+            let event =
+                event_at(door, &row.username, EventKind::LoginFailed).client(&row.client_no);
+            self.record(event.with("reason", *code)).await;
+            return Err(refusal);
+        }
+        if let Err(error) = accounts::note_login(self.store.db(), &row.username, self.now()).await {
+            tracing::error!(%error, account = row.username, "login could not be noted");
+        }
+        let account = (name, row.client_no);
+        let session = Session::new(Arc::clone(self), account, (door.protocol, door.peer), settings);
+        self.record(session.event(EventKind::Login).with("method", door.method.as_str())).await;
+        Ok(session)
+    }
+
+    fn check_account(
+        &self,
+        row: &AccountRow,
+        name: &AccountName,
+        settings: &Settings,
+        door: Door,
+    ) -> Result<(), LoginRefusal> {
+        let language = settings.language.unwrap_or(self.config.language);
+        let say = |code, german: &str, english: &str| {
+            Err(told(code, if language == Language::De { german } else { english }))
+        };
+        if row.status() != Status::Active {
+            return say(
+                "account-inactive",
+                "Dieser Zugang ist nicht aktiv. Bitte die Druckerei anrufen.",
+                "This account is not active. Please call the print shop.",
+            );
+        }
+        if settings.is_expired(self.now()) {
+            return say(
+                "account-expired",
+                "Dieser Zugang ist abgelaufen. Bitte die Druckerei anrufen.",
+                "This account has expired. Please call the print shop.",
+            );
+        }
+        if !settings.allows_protocol(door.protocol) {
+            return say(
+                "protocol-forbidden",
+                "Dieser Zugang darf dieses Protokoll nicht benutzen. Bitte die Druckerei anrufen.",
+                "This account may not use this protocol. Please call the print shop.",
+            );
+        }
+        if !settings.allows_address(door.peer) {
+            return say(
+                "network-forbidden",
+                "Dieser Zugang darf nicht von Ihrer Adresse aus benutzt werden. Bitte die Druckerei anrufen.",
+                "This account may not be used from your address. Please call the print shop.",
+            );
+        }
+        let limit = settings.max_sessions.and_then(|n| usize::try_from(n).ok());
+        if self.sessions.count_of(name) >= limit.unwrap_or(self.config.limits.sessions_per_account)
+        {
+            return say(
+                "too-many-sessions",
+                "Mit diesem Zugang sind schon zu viele Verbindungen offen. Bitte andere schließen.",
+                "Too many connections of this account are open already. Please close others.",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn told(code: &'static str, text: &str) -> LoginRefusal {
+    LoginRefusal::Told { code, text: text.to_owned() }
+}
+
+fn event_at(door: Door, user: &str, kind: EventKind) -> Event {
+    Event::new(kind)
+        .account(user)
+        .peer(&door.peer.to_string())
+        .with("protocol", door.protocol)
+        .with("method", door.method.as_str())
+}

@@ -1,0 +1,135 @@
+//! Use cases: one file for each verb phrase of the product. Knows the adapters and the rules, no protocol.
+
+pub mod accounts;
+pub mod check;
+pub mod clients;
+pub mod control;
+pub mod edit;
+pub mod follow;
+pub mod login;
+pub mod mirror;
+pub mod operate;
+pub mod orders;
+pub mod passwords;
+pub mod receive;
+pub mod recovery;
+pub mod scanner;
+pub mod scans;
+pub mod session;
+pub mod settle;
+pub mod status_text;
+pub mod tree;
+pub mod upload;
+pub mod views;
+pub mod workers;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::domain::event::Event;
+use crate::domain::id::Id;
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::hotfolder::Hotfolder;
+use crate::logging;
+use crate::store::{self, Store};
+use crate::vault::Vault;
+
+/// The wall clock, handed down from `main`.
+pub type Clock = fn() -> Timestamp;
+
+/// Everything that use cases share. One for each process.
+pub struct App {
+    pub config: Config,
+    pub store: Store,
+    pub vault: Vault,
+    /// None when `hotfolder.root` is empty: nothing is pushed.
+    pub hotfolder: Option<Hotfolder>,
+    pub scanner: scanner::Scanner,
+    pub scans: scans::Scans,
+    pub passwords: passwords::Passwords,
+    pub sessions: session::Sessions,
+    pub writers: upload::Writers,
+    /// This process's id in `nodes`.
+    pub node: Id,
+    pub clock: Clock,
+    /// Wakes the mirror before its next poll.
+    pub mirror_wake: Notify,
+    /// Commands have changed something.
+    pub changes_wake: Notify,
+    /// Bans have changed.
+    pub guard_wake: Notify,
+    /// Every background task; shutdown waits for them.
+    pub tasks: TaskTracker,
+    /// Set once: stop accepting and beginning.
+    pub stop: CancellationToken,
+}
+
+impl App {
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// A new id from the operating system's randomness.
+    #[must_use]
+    pub fn new_id(&self) -> Id {
+        new_id(self.now())
+    }
+
+    /// Writes an event of its own to table and log. A database that is away must not stop what has happened, so
+    /// that is logged and no more.
+    pub async fn record(&self, event: Event) {
+        let now = self.now();
+        let written = async {
+            let mut tx = self.store.write().await?;
+            store::events::insert(tx.db(), &event, now).await?;
+            tx.commit().await
+        };
+        logging::event(&event);
+        if let Err(error) = written.await {
+            tracing::error!(%error, event = event.kind.as_str(), "event could not be written to the database");
+        }
+    }
+
+    /// Logs the cause of something unexpected once, here, and gives the client an answer that names no inside.
+    pub fn internal(&self, what: &str, error: &dyn std::fmt::Display) -> Refusal {
+        tracing::error!(%error, "{what}");
+        Refusal::Internal
+    }
+}
+
+/// A new id at a given time.
+#[must_use]
+pub fn new_id(now: Timestamp) -> Id {
+    let mut random = [0u8; 10];
+    // The system's generator cannot fail after boot; should it, the time still makes ids differ and a double id
+    // is refused by the file system (O_EXCL) and the primary key.
+    if getrandom::fill(&mut random).is_err() {
+        tracing::error!("the operating system gives no random bytes");
+    }
+    Id::from_parts(u64::try_from(now.0).unwrap_or(0), random)
+}
+
+/// Runs blocking disk work on the blocking pool; a panic there becomes an error here.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(std::io::Error::other(error)),
+    }
+}
+
+/// Shares the application with a blocking closure.
+pub(crate) async fn with_app<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&App) -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let app = Arc::clone(app);
+    blocking(move || work(&app)).await
+}

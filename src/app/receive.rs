@@ -1,0 +1,413 @@
+//! How an upload begins: rights, name, limits, who writes already, new version or resume.
+
+use std::sync::Arc;
+
+use super::session::Session;
+use super::tree::Spot;
+use super::upload::{Base, Origin, Upload, is_temporary, take_over};
+use super::{App, with_app};
+use crate::domain::event::EventKind;
+use crate::domain::id::Id;
+use crate::domain::order::ticket_of;
+use crate::domain::path::{VirtualPath, fold, is_dropping};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::store::entries::{self, EntryRow};
+use crate::store::uploads::{self, UploadRow};
+use crate::store::{self, events, orders, unsigned};
+
+/// What a client wants when it opens a file for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteMode {
+    pub create: Create,
+    pub start: Start,
+    /// What the client says the file will be long (SFTP OPEN attributes, FTP ALLO).
+    pub declared_size: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Create {
+    /// The name must be there.
+    Never,
+    IfMissing,
+    /// The name must not be there.
+    Always,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The content begins anew.
+    Empty,
+    /// An unfinished upload goes on, a finished file is continued as a new version.
+    WhatIsThere,
+}
+
+/// What takes the client's bytes.
+pub enum Incoming {
+    Upload(Box<Upload>),
+    /// `.DS_Store` and its like: counted, never kept.
+    Dropping,
+}
+
+impl Session {
+    /// Begins (or goes on with) an upload.
+    ///
+    /// # Errors
+    /// Every rule that forbids it, as early as it is known.
+    pub async fn upload(&self, path: &VirtualPath, mode: WriteMode) -> Result<Incoming, Refusal> {
+        let app = &self.app;
+        if app.stop.is_cancelled() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let spot = app.spot(&self.client_no, &self.folders(), path).await?;
+        if is_dropping(&spot.name) {
+            return Ok(Incoming::Dropping);
+        }
+        let found = entries::child(app.store.db(), &spot.parent, spot.name.as_str()).await;
+        let found = found.map_err(|e| self.internal("look up name", &e))?;
+        match (&found, mode.create) {
+            (Some(entry), _) if entry.is_folder() => return Err(Refusal::IsAFolder),
+            (Some(_), Create::Always) => return Err(Refusal::AlreadyExists),
+            (None, Create::Never) => return Err(Refusal::NotFound),
+            (Some(_), Create::Never | Create::IfMissing)
+            | (None, Create::IfMissing | Create::Always) => {}
+        }
+        self.check_limits(&spot, mode.declared_size).await?;
+        let plan = match &found {
+            Some(entry) => self.plan_over(entry, mode.start).await?,
+            None => Plan::New(Base::None, 0),
+        };
+        let upload = match plan {
+            Plan::Resume(row) => self.resume(&spot, *row).await?,
+            Plan::New(base, base_size) => {
+                self.begin(path, spot, found, (base, base_size), mode.declared_size).await?
+            }
+        };
+        Ok(Incoming::Upload(Box::new(upload)))
+    }
+
+    fn max_size(&self) -> u64 {
+        self.settings().max_file_bytes.unwrap_or(self.app.config.limits.max_file_size)
+    }
+
+    async fn check_limits(&self, spot: &Spot, declared: Option<u64>) -> Result<(), Refusal> {
+        let app = &self.app;
+        let settings = self.settings();
+        if !is_temporary(app, spot.name.as_str())
+            && let Some(extension) = settings.forbids_extension(spot.name.as_str())
+        {
+            return Err(Refusal::Extension { extension });
+        }
+        let limit = self.max_size();
+        if declared.is_some_and(|size| size > limit) {
+            return Err(Refusal::TooLarge { limit });
+        }
+        let pending_max = app.config.scan.pending_max;
+        if app.scanner.is_away() && app.scans.pending_bytes() >= pending_max {
+            return Err(Refusal::Backlog { limit: pending_max });
+        }
+        let free = with_app(app, |app| app.vault.free_bytes()).await;
+        let free = free.map_err(|e| self.internal("ask free space", &e))?;
+        if free < app.config.limits.min_free.saturating_add(declared.unwrap_or(0)) {
+            return Err(Refusal::NoSpace);
+        }
+        if let Some((limit, used)) = self.quota().await?
+            && used.saturating_add(declared.unwrap_or(0)) >= limit.saturating_add(1)
+        {
+            return Err(Refusal::Quota { limit });
+        }
+        Ok(())
+    }
+
+    /// What opening an existing name for writing means.
+    async fn plan_over(&self, entry: &EntryRow, start: Start) -> Result<Plan, Refusal> {
+        let app = &self.app;
+        let current = match entry.current_upload.as_str() {
+            "" => None,
+            id => uploads::upload(app.store.db(), id)
+                .await
+                .map_err(|e| self.internal("look up upload", &e))?,
+        };
+        if let Some(row) = current.as_ref().filter(|row| row.state == "receiving") {
+            self.free_from_writer(row).await?;
+        }
+        let unfinished =
+            current.as_ref().filter(|row| matches!(row.state.as_str(), "receiving" | "incomplete"));
+        match (start, unfinished, &current) {
+            (Start::WhatIsThere, Some(row), _) => Ok(Plan::Resume(Box::new(row.clone()))),
+            (Start::Empty, Some(row), _) => {
+                self.replace_unfinished(row).await?;
+                Ok(Plan::New(Base::None, 0))
+            }
+            (Start::Empty, None, _) => Ok(Plan::New(Base::None, 0)),
+            // Scanning or held: the newest content, which nobody can read yet.
+            (Start::WhatIsThere, None, Some(row)) => Ok(base_of(row)),
+            (Start::WhatIsThere, None, None) => {
+                let released = uploads::upload(app.store.db(), &entry.released_upload).await;
+                let released = released.map_err(|e| self.internal("look up upload", &e))?;
+                Ok(released.as_ref().map_or(Plan::New(Base::None, 0), base_of))
+            }
+        }
+    }
+
+    /// One writer for each name; a silent one of the same account is fenced off.
+    async fn free_from_writer(&self, row: &UploadRow) -> Result<(), Refusal> {
+        let app = &self.app;
+        if app.writers.holds(&row.id) {
+            return take_over(app, &row.id, &self.account).await;
+        }
+        if row.node != app.node.as_str() {
+            return Err(Refusal::Busy);
+        }
+        // Ours, but nobody writes any more: the clearing has not come round yet.
+        let size = Id::parse(&row.id).and_then(|id| app.vault.spool_len(&id)).unwrap_or(0);
+        let set =
+            uploads::set_incomplete(app.store.db(), &row.id, app.node.as_str(), size, app.now())
+                .await;
+        set.map(drop).map_err(|e| self.internal("free a name", &e))
+    }
+
+    async fn replace_unfinished(&self, row: &UploadRow) -> Result<(), Refusal> {
+        let app = &self.app;
+        let deleted = uploads::set_deleted(app.store.db(), &row.id, "sent anew", app.now()).await;
+        deleted.map_err(|e| self.internal("replace an unfinished upload", &e))?;
+        if let Some(id) = Id::parse(&row.id) {
+            let removed = with_app(app, move |app| app.vault.remove(&id)).await;
+            removed.map_err(|e| self.internal("remove an unfinished upload", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Goes on where an earlier connection stopped: the same upload, the same bytes.
+    async fn resume(&self, spot: &Spot, row: UploadRow) -> Result<Upload, Refusal> {
+        let app = &self.app;
+        let id = Id::parse(&row.id).ok_or(Refusal::Internal)?;
+        let (spooled, peer) = (id.clone(), self.peer.to_string());
+        let opened = with_app(app, move |app| {
+            let file = app.vault.reopen(&spooled)?;
+            let present = file.metadata()?.len();
+            Ok((file, present))
+        });
+        let (file, present) =
+            opened.await.map_err(|e| self.internal("open an unfinished upload", &e))?;
+        let who = (self.account.as_str(), self.protocol, peer.as_str(), app.node.as_str());
+        let resumed = uploads::resume(app.store.db(), &row.id, who, app.now()).await;
+        if resumed.map_err(|e| self.internal("resume an upload", &e))? == 0 {
+            return Err(Refusal::Busy);
+        }
+        let origin = self.origin(id, &spot.project, (row.path, row.version));
+        let event = origin.event(EventKind::UploadStarted).with("resumed_at", present);
+        app.record(event).await;
+        Ok(Upload::begin(Arc::clone(app), origin, file, present, (Base::None, 0)))
+    }
+
+    /// A new version of a name: row first, then the file, so that recovery knows every file.
+    async fn begin(
+        &self,
+        path: &VirtualPath,
+        spot: Spot,
+        found: Option<EntryRow>,
+        base: (Base, u64),
+        declared: Option<u64>,
+    ) -> Result<Upload, Refusal> {
+        let app = &self.app;
+        let id = app.new_id();
+        let path = path_in_project(path);
+        let ticket = self.ticket_for(&spot, &path).await?;
+        let row = self.new_row(&id, &spot, (path.clone(), ticket), declared);
+        let registered = register(app, row, &spot, found, self.session_text()).await;
+        let version = registered.map_err(|e| match e {
+            Register::Race => Refusal::Busy,
+            Register::Store(e) => self.internal("begin an upload", &e),
+        })?;
+        let created = id.clone();
+        let file = with_app(app, move |app| app.vault.create(&created)).await;
+        let file = match file {
+            Ok(file) => file,
+            Err(error) => return Err(self.give_up(id, &spot, error).await),
+        };
+        let origin = self.origin(id, &spot.project, (path, version));
+        Ok(Upload::begin(Arc::clone(app), origin, file, 0, base))
+    }
+
+    /// The file could not be made: the row goes again.
+    async fn give_up(&self, id: Id, spot: &Spot, error: std::io::Error) -> Refusal {
+        let origin = self.origin(id, &spot.project, (String::new(), 0));
+        if let Err(error) = super::settle::forget_empty(&self.app, &origin).await {
+            tracing::error!(%error, "an upload that could not begin was not cleared");
+        }
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            return Refusal::NoSpace;
+        }
+        self.internal("make a spool file", &error)
+    }
+
+    async fn ticket_for(&self, spot: &Spot, path: &str) -> Result<String, Refusal> {
+        let tickets = orders::tickets(self.app.store.db(), &spot.project.project_no).await;
+        let tickets = tickets.map_err(|e| self.internal("look up tickets", &e))?;
+        let numbers: Vec<String> = tickets.into_iter().map(|t| t.ticket_no).collect();
+        Ok(ticket_for_path(path, &numbers))
+    }
+
+    fn session_text(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn origin(
+        &self,
+        id: Id,
+        project: &orders::ProjectRow,
+        (path, version): (String, i64),
+    ) -> Origin {
+        Origin {
+            id,
+            account: self.account.clone(),
+            client_no: self.client_no.clone(),
+            project_no: project.project_no.clone(),
+            path,
+            version,
+            peer: self.peer.to_string(),
+            session: self.id.to_string(),
+            max_size: self.max_size(),
+            quota: self.settings().quota_bytes,
+        }
+    }
+
+    fn new_row(
+        &self,
+        id: &Id,
+        spot: &Spot,
+        (path, ticket_no): (String, String),
+        declared: Option<u64>,
+    ) -> UploadRow {
+        let now = self.app.now().0;
+        UploadRow {
+            id: id.to_string(),
+            entry_id: String::new(),
+            client_no: self.client_no.clone(),
+            username: self.account.to_string(),
+            project_no: spot.project.project_no.clone(),
+            ticket_no,
+            path,
+            version: 1,
+            state: "receiving".to_owned(),
+            size: 0,
+            sha256: String::new(),
+            declared_size: declared.map_or(-1, store::big),
+            reserved: self.settings().quota_bytes.and(declared).map_or(0, store::big),
+            mtime: 0,
+            verdict: String::new(),
+            signature: String::new(),
+            reason: String::new(),
+            scanner: String::new(),
+            waived_by: String::new(),
+            repeat_of: String::new(),
+            protocol: self.protocol.to_owned(),
+            peer: self.peer.to_string(),
+            node: self.app.node.to_string(),
+            scan_attempts: 0,
+            scan_next: 0,
+            started: now,
+            completed: 0,
+            released: 0,
+            delivered: 0,
+            created: now,
+            updated: now,
+        }
+    }
+}
+
+enum Plan {
+    Resume(Box<UploadRow>),
+    New(Base, u64),
+}
+
+fn base_of(row: &UploadRow) -> Plan {
+    let base = Id::parse(&row.id).map_or(Base::None, Base::Version);
+    Plan::New(base, unsigned(row.size))
+}
+
+enum Register {
+    /// Another session made the name in the same moment.
+    Race,
+    Store(store::StoreError),
+}
+
+impl From<store::StoreError> for Register {
+    fn from(error: store::StoreError) -> Self {
+        if store::is_duplicate(&error) { Self::Race } else { Self::Store(error) }
+    }
+}
+
+/// Writes the upload down: name, version, event.
+async fn register(
+    app: &App,
+    mut row: UploadRow,
+    spot: &Spot,
+    found: Option<EntryRow>,
+    session: &str,
+) -> Result<i64, Register> {
+    let now = Timestamp(row.started);
+    let mut tx = app.store.write().await?;
+    match found {
+        Some(entry) => {
+            let version = entries::take_version(tx.db(), &entry.id, &row.id, now).await?;
+            row.version = version.ok_or(Register::Race)?;
+            row.entry_id = entry.id;
+        }
+        None => {
+            let entry = new_entry(app, spot, &row.id, now);
+            entries::insert(tx.db(), &entry).await?;
+            row.entry_id = entry.id;
+        }
+    }
+    uploads::insert(tx.db(), &row).await?;
+    let mut event =
+        super::upload::event_of(&row, EventKind::UploadStarted).with("session", session);
+    event.detail.remove("sha256");
+    event.detail.remove("size");
+    events::insert(tx.db(), &event, now).await?;
+    tx.commit().await?;
+    tracing::debug!(upload = row.id, path = row.path, account = row.username, "upload started");
+    Ok(row.version)
+}
+
+fn new_entry(app: &App, spot: &Spot, upload: &str, now: Timestamp) -> EntryRow {
+    EntryRow {
+        id: app.new_id().to_string(),
+        project_id: spot.project.id.clone(),
+        parent: spot.parent.clone(),
+        name: spot.name.to_string(),
+        name_key: fold(spot.name.as_str()),
+        kind: "file".to_owned(),
+        released_upload: String::new(),
+        released_version: 0,
+        current_upload: upload.to_owned(),
+        last_version: 1,
+        mtime: now.0,
+        created: now.0,
+        updated: now.0,
+    }
+}
+
+/// The ticket of a file: the folder it lies in, or the one its name speaks of (spec section 6).
+#[must_use]
+pub fn ticket_for_path(path: &str, tickets: &[String]) -> String {
+    let mut segments: Vec<&str> = path.split('/').skip(1).collect();
+    let name = segments.pop().unwrap_or_default();
+    let in_folder = segments.first().and_then(|folder| {
+        tickets.iter().find(|t| crate::domain::hotname::portal_folder_name(t) == *folder)
+    });
+    in_folder
+        .map(String::as_str)
+        .or_else(|| ticket_of(name, tickets))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// `uploads.path` begins with the area: `Eingehend/sub/plakat.pdf`.
+#[must_use]
+pub fn path_in_project(path: &VirtualPath) -> String {
+    let segments: Vec<&str> = path.segments().iter().skip(1).map(|name| name.as_str()).collect();
+    segments.join("/")
+}

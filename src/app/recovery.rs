@@ -1,0 +1,217 @@
+//! What a start, or the death of another server, leaves to be put in order (spec sections 7 and 15).
+//!
+//! Only uploads of this data folder's dead processes are touched. A file in the vault was complete before the
+//! crash; a file in the spool was not.
+
+use std::sync::Arc;
+
+use super::upload::event_of;
+use super::{App, scans, with_app};
+use crate::domain::event::EventKind;
+use crate::domain::id::Id;
+use crate::domain::time::Timestamp;
+use crate::domain::upload::UploadState;
+use crate::logging;
+use crate::store::uploads::{self, UploadRow};
+use crate::store::{Kind, deliveries, entries, events, nodes, unsigned};
+
+/// Takes over what dead processes left. With SQLite the lock proves that every other process is dead.
+///
+/// # Errors
+/// When database or disk do not answer; nothing is served then.
+pub async fn at_start(app: &Arc<App>) -> anyhow::Result<()> {
+    let mut dead = match app.store.kind() {
+        Kind::Sqlite => nodes::all(app.store.db()).await?,
+        Kind::Postgres => nodes::dead(app.store.db(), app.now()).await?,
+    };
+    dead.retain(|node| node != app.node.as_str());
+    take_over_from(app, &dead).await?;
+    clear_infected(app).await?;
+    clear_spool(app).await?;
+    super::mirror::clear_temporary(app).await
+}
+
+/// Puts in order what the given processes left behind.
+///
+/// # Errors
+/// As [`at_start`].
+pub async fn take_over_from(app: &Arc<App>, dead: &[String]) -> anyhow::Result<()> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let is_dead = |row: &UploadRow| dead.contains(&row.node);
+    let receiving = uploads::in_state(app.store.db(), UploadState::Receiving).await?;
+    for row in receiving.into_iter().filter(is_dead) {
+        recover_receiving(app, &row).await?;
+    }
+    let scanning = uploads::in_state(app.store.db(), UploadState::Scanning).await?;
+    for row in scanning.iter().filter(|row| is_dead(row)) {
+        uploads::set_node(app.store.db(), &row.id, app.node.as_str()).await?;
+    }
+    let waiting = scans::enqueue_own(app).await?;
+    for node in dead {
+        deliveries::free_leases_of(app.store.db(), node).await?;
+        nodes::delete(app.store.db(), node).await?;
+    }
+    tracing::info!(
+        processes = dead.len(),
+        waiting_for_scan = waiting,
+        "took over what an ended process left"
+    );
+    app.mirror_wake.notify_one();
+    Ok(())
+}
+
+/// Own uploads that are sealed although their commit failed (the database was away at CLOSE).
+///
+/// # Errors
+/// As [`at_start`].
+pub async fn own_orphans(app: &Arc<App>) -> anyhow::Result<()> {
+    let old = app.now().minus(std::time::Duration::from_secs(30));
+    for row in uploads::in_state(app.store.db(), UploadState::Receiving).await? {
+        let is_own = row.node == app.node.as_str() && !app.writers.holds(&row.id);
+        if is_own && row.updated < old.0 {
+            recover_receiving(app, &row).await?;
+            scans::enqueue_own(app).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow::Result<()> {
+    let Some(id) = Id::parse(&row.id) else { return Ok(()) };
+    let looked = id.clone();
+    let found = with_app(app, move |app| {
+        if app.vault.is_sealed(&looked) {
+            let len = app.vault.open_sealed(&looked)?.metadata()?.len();
+            return Ok(Found::Sealed(
+                len,
+                app.vault.sidecar(&looked).ok().map(|s| (s.sha256, s.mtime)),
+            ));
+        }
+        Ok(app
+            .vault
+            .spool_len(&looked)
+            .filter(|len| *len > 0)
+            .map_or(Found::Nothing, Found::Spooled))
+    });
+    let now = app.now();
+    let mut row = row.clone();
+    match found.await? {
+        Found::Sealed(len, beside) => {
+            let (sha256, mtime) = beside.unwrap_or_default();
+            let mtime = if mtime == 0 { now.0 } else { mtime };
+            row.size = crate::store::big(len);
+            row.sha256.clone_from(&sha256);
+            seal_recovered(app, &row, (len, &sha256, mtime), now).await
+        }
+        Found::Spooled(len) => {
+            row.size = crate::store::big(len);
+            let mut tx = app.store.write().await?;
+            uploads::set_incomplete(tx.db(), &row.id, &row.node, len, now).await?;
+            let event =
+                event_of(&row, EventKind::UploadIncomplete).with("reason", "the server ended");
+            events::insert(tx.db(), &event, now).await?;
+            tx.commit().await?;
+            logging::event(&event);
+            Ok(())
+        }
+        Found::Nothing => {
+            let mut tx = app.store.write().await?;
+            uploads::set_deleted(tx.db(), &row.id, "nothing was sent", now).await?;
+            entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
+            entries::delete_if_empty(tx.db(), &row.entry_id).await?;
+            tx.commit().await?;
+            Ok(())
+        }
+    }
+}
+
+enum Found {
+    Sealed(u64, Option<(String, i64)>),
+    Spooled(u64),
+    Nothing,
+}
+
+async fn seal_recovered(
+    app: &Arc<App>,
+    row: &UploadRow,
+    sealed: (u64, &str, i64),
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    let mut tx = app.store.write().await?;
+    if uploads::seal(tx.db(), &row.id, sealed, now).await? == 0 {
+        return Ok(());
+    }
+    uploads::set_node(tx.db(), &row.id, app.node.as_str()).await?;
+    let event = event_of(row, EventKind::UploadReceived)
+        .with("reason", "found complete after the server ended");
+    events::insert(tx.db(), &event, now).await?;
+    tx.commit().await?;
+    logging::event(&event);
+    Ok(())
+}
+
+/// A crash between the commit of `infected` and the move to quarantine.
+async fn clear_infected(app: &Arc<App>) -> anyhow::Result<()> {
+    let keep = app.config.scan.quarantine;
+    for row in uploads::in_state(app.store.db(), UploadState::Infected).await? {
+        let Some(id) = Id::parse(&row.id) else { continue };
+        with_app(app, move |app| match (app.vault.is_sealed(&id), keep) {
+            (true, true) => app.vault.quarantine(&id),
+            (true, false) => app.vault.remove(&id),
+            (false, _) => Ok(()),
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Spool files whose upload has ended; files without a row are left for an operator (an older database).
+async fn clear_spool(app: &Arc<App>) -> anyhow::Result<()> {
+    for id in with_app(app, |app| app.vault.spooled()).await? {
+        let row = uploads::upload(app.store.db(), id.as_str()).await?;
+        match row.as_ref().and_then(UploadRow::state) {
+            Some(UploadState::Receiving | UploadState::Incomplete) => {}
+            Some(UploadState::Infected) => {
+                with_app(app, move |app| app.vault.quarantine(&id)).await?;
+            }
+            Some(
+                UploadState::Scanning
+                | UploadState::Released
+                | UploadState::Held
+                | UploadState::Rejected
+                | UploadState::Deleted,
+            ) => {
+                with_app(app, move |app| app.vault.remove(&id)).await?;
+            }
+            None => tracing::warn!(upload = id.as_str(), "spool file without a row, left as it is"),
+        }
+    }
+    Ok(())
+}
+
+/// Drops unfinished uploads that nobody went on with (`incomplete_ttl`).
+///
+/// # Errors
+/// As [`at_start`].
+pub async fn drop_stale(app: &Arc<App>) -> anyhow::Result<()> {
+    let now = app.now();
+    let before = now.minus(app.config.portal.incomplete_ttl);
+    for row in uploads::stale_incomplete(app.store.db(), before).await? {
+        let mut tx = app.store.write().await?;
+        uploads::set_deleted(tx.db(), &row.id, "not continued in time", now).await?;
+        entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
+        entries::delete_if_empty(tx.db(), &row.entry_id).await?;
+        let event =
+            event_of(&row, EventKind::UploadDeleted).with("reason", "not continued in time");
+        events::insert(tx.db(), &event, now).await?;
+        tx.commit().await?;
+        logging::event(&event);
+        if let Some(id) = Id::parse(&row.id) {
+            with_app(app, move |app| app.vault.remove(&id)).await?;
+        }
+        tracing::debug!(upload = row.id, bytes = unsigned(row.size), "unfinished upload dropped");
+    }
+    Ok(())
+}

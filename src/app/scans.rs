@@ -1,0 +1,447 @@
+//! The scan queue: which sealed file is scanned when (spec section 7).
+//!
+//! Rows in `scanning` are the truth; this queue holds this process's share of them. As many scans at once as clamd
+//! has threads less one, at least one; small files first, with ageing; at most two for each account.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+use super::scanner::Scanner;
+use super::settle::{self, Settled};
+use super::upload::CLAMD_CEILING;
+use super::{App, blocking};
+use crate::clamd::reply::parse_reply;
+use crate::clamd::{Proof, scan_limit};
+use crate::domain::id::Id;
+use crate::domain::verdict::{Answer, IdleRetry, Outcome, Releasable, judge, outcome};
+use crate::store::uploads::UploadRow;
+use crate::store::{self, unsigned, uploads};
+use crate::vault;
+
+/// Pauses after an attempt without verdict; the last one for ever.
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(300),
+];
+const PER_ACCOUNT: usize = 2;
+/// A waiting file counts as smaller by this for each second, so that a big one is not starved.
+const AGEING: u64 = 8 << 20;
+
+/// A sealed file that waits.
+struct Waiting {
+    upload: String,
+    account: String,
+    size: u64,
+    since: Instant,
+    not_before: Instant,
+    retry: IdleRetry,
+    /// Only when nothing else runs or waits (after `MaxScanTime`).
+    when_idle: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    running: HashMap<String, String>,
+    results: HashMap<String, watch::Sender<Option<Settled>>>,
+}
+
+/// This process's scan queue.
+pub struct Scans {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    slots: AtomicUsize,
+    windows: Arc<Semaphore>,
+    pending_bytes: AtomicU64,
+    is_announced_ready: AtomicBool,
+    is_announced_away: AtomicBool,
+    away: watch::Sender<bool>,
+    hold: Vec<glob::Pattern>,
+}
+
+impl Scans {
+    #[must_use]
+    pub fn new(hold: Vec<glob::Pattern>) -> Self {
+        Self {
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            slots: AtomicUsize::new(1),
+            windows: Arc::new(Semaphore::new(1)),
+            pending_bytes: AtomicU64::new(0),
+            is_announced_ready: AtomicBool::new(false),
+            is_announced_away: AtomicBool::new(false),
+            away: watch::Sender::new(false),
+            hold,
+        }
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a signature is one of `hold_signatures`.
+    #[must_use]
+    pub fn is_doubtful(&self, signature: &str) -> bool {
+        self.hold.iter().any(|pattern| pattern.matches(signature))
+    }
+
+    /// Queues a sealed upload (once) and gives the place where its end will be told.
+    pub fn enqueue(&self, row: &UploadRow) -> watch::Receiver<Option<Settled>> {
+        let mut queue = self.queue();
+        if let Some(result) = queue.results.get(&row.id) {
+            return result.subscribe();
+        }
+        let (sender, receiver) = watch::channel(None);
+        queue.results.insert(row.id.clone(), sender);
+        queue.waiting.push(Waiting {
+            upload: row.id.clone(),
+            account: row.username.clone(),
+            size: unsigned(row.size),
+            since: Instant::now(),
+            not_before: Instant::now(),
+            retry: IdleRetry::Open,
+            when_idle: false,
+        });
+        drop(queue);
+        self.pending_bytes.fetch_add(unsigned(row.size), Ordering::AcqRel);
+        self.wake.notify_one();
+        receiver
+    }
+
+    /// Unscanned bytes of this process.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Ordering::Acquire)
+    }
+
+    /// Waits for the right to scan a window; at most a quarter of clamd's threads do.
+    pub async fn window_slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.windows).acquire_owned().await.ok()
+    }
+
+    /// The scanner is ready: true if that is news.
+    pub fn note_ready(&self) -> bool {
+        self.away.send_replace(false);
+        self.is_announced_away.store(false, Ordering::Release);
+        !self.is_announced_ready.swap(true, Ordering::AcqRel)
+    }
+
+    /// The scanner is away: true if that is news.
+    pub fn note_away(&self) -> bool {
+        self.away.send_replace(true);
+        self.is_announced_ready.store(false, Ordering::Release);
+        !self.is_announced_away.swap(true, Ordering::AcqRel)
+    }
+
+    /// Returns when the scanner is known to be away; clients then need not wait.
+    pub async fn until_away(&self) {
+        let mut away = self.away.subscribe();
+        if away.wait_for(|is_away| *is_away).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The scanner answers again: nobody waits out a pause.
+    pub fn retry_all(&self) {
+        let now = Instant::now();
+        for waiting in &mut self.queue().waiting {
+            waiting.not_before = now;
+        }
+        self.wake.notify_one();
+    }
+
+    /// One upload is tried now (`upload retry`).
+    pub fn retry(&self, upload: &str) {
+        let now = Instant::now();
+        for waiting in self.queue().waiting.iter_mut().filter(|w| w.upload == upload) {
+            waiting.not_before = now;
+        }
+        self.wake.notify_one();
+    }
+
+    /// Forgets an upload that ended elsewhere (deleted, released by an operator) and tells who waits.
+    pub fn withdraw(&self, upload: &str, settled: Settled) {
+        let mut queue = self.queue();
+        let before = queue.waiting.len();
+        let mut size = 0;
+        queue.waiting.retain(|w| {
+            let keep = w.upload != upload;
+            if !keep {
+                size = w.size;
+            }
+            keep
+        });
+        if queue.waiting.len() < before {
+            self.pending_bytes.fetch_sub(size, Ordering::AcqRel);
+            if let Some(result) = queue.results.remove(upload) {
+                result.send_replace(Some(settled));
+            }
+        }
+    }
+
+    /// Takes the best candidate: small first, older ones gain, two for each account at most.
+    fn take(&self) -> Option<Waiting> {
+        let mut queue = self.queue();
+        let now = Instant::now();
+        if queue.running.len() >= self.slots.load(Ordering::Acquire) {
+            return None;
+        }
+        let others = queue.waiting.iter().any(|w| !w.when_idle && w.not_before <= now);
+        let is_idle = queue.running.is_empty() && !others;
+        let busy =
+            |account: &str| queue.running.values().filter(|a| *a == account).count() >= PER_ACCOUNT;
+        let candidates =
+            queue.waiting.iter().enumerate().filter(|(_, w)| {
+                w.not_before <= now && (is_idle || !w.when_idle) && !busy(&w.account)
+            });
+        let weight =
+            |w: &Waiting| w.size.saturating_sub(AGEING.saturating_mul(w.since.elapsed().as_secs()));
+        let best = candidates.min_by_key(|(_, w)| (weight(w), w.since)).map(|(i, _)| i)?;
+        let taken = queue.waiting.swap_remove(best);
+        queue.running.insert(taken.upload.clone(), taken.account.clone());
+        Some(taken)
+    }
+
+    fn next_due(&self) -> Duration {
+        let now = Instant::now();
+        let queue = self.queue();
+        let due = queue.waiting.iter().map(|w| w.not_before.saturating_duration_since(now)).min();
+        due.unwrap_or(Duration::from_secs(3600)).max(Duration::from_millis(20))
+    }
+
+    fn finish(&self, waiting: &Waiting, settled: Settled) {
+        let mut queue = self.queue();
+        queue.running.remove(&waiting.upload);
+        if let Some(result) = queue.results.remove(&waiting.upload) {
+            result.send_replace(Some(settled));
+        }
+        drop(queue);
+        self.pending_bytes.fetch_sub(waiting.size, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    fn put_back(&self, mut waiting: Waiting, pause: Duration) {
+        waiting.not_before = Instant::now().checked_add(pause).unwrap_or_else(Instant::now);
+        let mut queue = self.queue();
+        queue.running.remove(&waiting.upload);
+        queue.waiting.push(waiting);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// How many wait and run, for operators.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let queue = self.queue();
+        (queue.waiting.len(), queue.running.len())
+    }
+
+    fn use_threads(&self, max_threads: usize) {
+        self.slots.store(max_threads.saturating_sub(1).max(1), Ordering::Release);
+        let windows = max_threads.checked_div(4).unwrap_or(1).max(1);
+        let more = windows.saturating_sub(self.windows.available_permits());
+        if self.windows.available_permits() < windows && self.queue().running.is_empty() {
+            self.windows.add_permits(more);
+        }
+    }
+}
+
+/// The worker that hands waiting files to clamd while it is ready.
+pub async fn run(app: Arc<App>) {
+    loop {
+        if let Some(proof) = app.scanner.ready() {
+            app.scans.use_threads(proof.max_threads);
+            while let Some(waiting) = app.scans.take() {
+                let (app, proof) = (Arc::clone(&app), proof.clone());
+                app.clone().tasks.spawn(async move { scan_one(&app, waiting, &proof).await });
+            }
+        } else if matches!(app.scanner, Scanner::Off) {
+            while let Some(waiting) = app.scans.take() {
+                let app = Arc::clone(&app);
+                app.clone().tasks.spawn(async move { release_unscanned(&app, waiting).await });
+            }
+        }
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = app.scans.wake.notified() => {}
+            () = tokio::time::sleep(app.scans.next_due()) => {}
+        }
+    }
+}
+
+/// One scan from the queue to its end; whatever goes wrong, the file waits on.
+async fn scan_one(app: &Arc<App>, waiting: Waiting, proof: &Proof) {
+    match scan(app, &waiting, proof).await {
+        Ok(Next::Settled(settled)) => app.scans.finish(&waiting, settled),
+        Ok(Next::Again { reason }) => {
+            let pause = postpone(app, &waiting.upload, &reason).await;
+            app.scans.put_back(waiting, pause);
+            if let Scanner::Clamd(health) = &app.scanner {
+                health.suspect();
+            }
+        }
+        Ok(Next::WhenIdle { reason }) => {
+            tracing::info!(
+                upload = waiting.upload,
+                reason,
+                "scan ran out of time, tried once more when idle"
+            );
+            let again = Waiting { retry: IdleRetry::Used, when_idle: true, ..waiting };
+            app.scans.put_back(again, Duration::from_millis(100));
+        }
+        Err(error) => {
+            tracing::error!(%error, upload = waiting.upload, "scan could not be settled, tried again");
+            app.scans.put_back(waiting, PAUSES[1]);
+        }
+    }
+}
+
+enum Next {
+    Settled(Settled),
+    Again { reason: String },
+    WhenIdle { reason: String },
+}
+
+async fn scan(app: &Arc<App>, waiting: &Waiting, proof: &Proof) -> anyhow::Result<Next> {
+    let started = Instant::now();
+    let Some((id, row)) = prepare(app, waiting).await? else {
+        return Ok(Next::Settled(Settled::Gone));
+    };
+    let row = match row {
+        Prepared::Row(row) => row,
+        Prepared::Settled(settled) => return Ok(Next::Settled(settled)),
+    };
+    let (file, sealed) = settle::open_for_scan(app, &id).await?;
+    let answer = ask(app, &file, sealed.size, proof).await;
+    let scanned = blocking(move || vault::identity(&file)).await?;
+    let scan = &app.config.scan;
+    let verdict = judge(answer, scanned, sealed);
+    let decided = outcome(verdict, (scan.on_oversize, scan.on_encrypted), waiting.retry, |s| {
+        app.scans.is_doubtful(s)
+    });
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match &decided {
+        Outcome::TryAgain { reason } => return Ok(Next::Again { reason: reason.clone() }),
+        Outcome::OnceMoreWhenIdle { reason } => {
+            return Ok(Next::WhenIdle { reason: reason.clone() });
+        }
+        Outcome::Release(_)
+        | Outcome::Infected { .. }
+        | Outcome::Hold { .. }
+        | Outcome::Reject { .. } => {}
+    }
+    let settled = settle::settle(app, &row, decided, (&proof.version.text, ms)).await?;
+    Ok(settled.map_or(Next::Again { reason: "no outcome".to_owned() }, Next::Settled))
+}
+
+enum Prepared {
+    Row(UploadRow),
+    Settled(Settled),
+}
+
+/// The row as it stands, with its hash; `None` when there is nothing left to scan.
+async fn prepare(app: &Arc<App>, waiting: &Waiting) -> anyhow::Result<Option<(Id, Prepared)>> {
+    let row = uploads::upload(app.store.db(), &waiting.upload).await?;
+    let Some(mut row) = row.filter(|row| row.state == "scanning") else { return Ok(None) };
+    let Some(id) = Id::parse(&row.id) else { return Ok(None) };
+    if row.sha256.is_empty() {
+        let sha256 = settle::hash_of(app, &id).await?;
+        if let Some(settled) = settle::note_hash(app, &mut row, &sha256).await? {
+            return Ok(Some((id, Prepared::Settled(settled))));
+        }
+    }
+    Ok(Some((id, Prepared::Row(row))))
+}
+
+/// One whole-file scan. Files above clamd's ceiling are not asked about: it says OK to them.
+async fn ask(app: &Arc<App>, file: &std::fs::File, size: u64, proof: &Proof) -> Answer {
+    if size > CLAMD_CEILING {
+        return Answer::LimitExceeded {
+            limit: "Heuristics.Limits.Exceeded.MaxFileSize".to_owned(),
+        };
+    }
+    let Scanner::Clamd(health) = &app.scanner else {
+        return Answer::Odd { reason: "no scanner".to_owned() };
+    };
+    match health.clamd.scan_file(file, size, proof.transport, scan_limit(size)).await {
+        Ok(reply) => parse_reply(&reply),
+        Err(error) => Answer::Odd { reason: error.to_string() },
+    }
+}
+
+/// Notes the failed attempt and gives the pause until the next.
+async fn postpone(app: &App, upload: &str, reason: &str) -> Duration {
+    let now = app.now();
+    let attempts = match uploads::upload(app.store.db(), upload).await {
+        Ok(Some(row)) => usize::try_from(row.scan_attempts).unwrap_or(0),
+        Ok(None) | Err(_) => 0,
+    };
+    let pause = PAUSES.get(attempts).copied().unwrap_or(PAUSES[PAUSES.len() - 1]);
+    let noted = uploads::postpone_scan(app.store.db(), upload, now.plus(pause), reason, now).await;
+    if let Err(error) = noted {
+        tracing::warn!(%error, upload, "a failed scan could not be noted");
+    }
+    let attempt = attempts.saturating_add(1);
+    let seconds = pause.as_secs();
+    if attempt >= 3 {
+        tracing::warn!(
+            upload,
+            reason,
+            attempt,
+            retry_in_s = seconds,
+            "scan gives no verdict; the file waits"
+        );
+    } else {
+        tracing::info!(
+            upload,
+            reason,
+            attempt,
+            retry_in_s = seconds,
+            "scan gave no verdict, tried again"
+        );
+    }
+    pause
+}
+
+/// Without a scanner, only files whose hash had to be read back pass through the queue.
+async fn release_unscanned(app: &Arc<App>, waiting: Waiting) {
+    let released = async {
+        let settled: anyhow::Result<Settled> = match prepare(app, &waiting).await? {
+            None => Ok(Settled::Gone),
+            Some((_, Prepared::Settled(settled))) => Ok(settled),
+            Some((_, Prepared::Row(row))) => {
+                let policy = Releasable::PolicyUnscanned {
+                    policy: "clamd = \"off\"",
+                    signature: String::new(),
+                };
+                Ok(settle::release(app, &row, policy, ("", 0)).await?)
+            }
+        };
+        settled
+    };
+    match released.await {
+        Ok(settled) => app.scans.finish(&waiting, settled),
+        Err(error) => {
+            tracing::error!(%error, upload = waiting.upload, "release failed, tried again");
+            app.scans.put_back(waiting, PAUSES[1]);
+        }
+    }
+}
+
+/// Queues everything that waits for a verdict on this process's account (at start, after a dead node).
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn enqueue_own(app: &App) -> store::Result<usize> {
+    let rows =
+        uploads::in_state(app.store.db(), crate::domain::upload::UploadState::Scanning).await?;
+    let own = rows.iter().filter(|row| row.node == app.node.as_str());
+    Ok(own.map(|row| drop(app.scans.enqueue(row))).count())
+}

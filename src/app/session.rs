@@ -1,0 +1,417 @@
+//! What a logged-in client may do: list, stat, read, make folders, rename, remove. Uploads begin in `receive.rs`.
+//!
+//! Both fronts call exactly this, so a rule about rights stands here once (spec section 6).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::tree::{
+    Attributes, Kind, Listed, Place, STATUS_FILE, folder_attributes, is_upload_area,
+};
+use super::{App, status_text, with_app};
+use crate::domain::account::{AccountName, Language, Settings};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::Id;
+use crate::domain::path::{VirtualPath, is_dropping};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::store::{entries, orders};
+
+/// Droppings remembered for one session; beyond it they are accepted and forgotten.
+const DROPPINGS_MAX: usize = 10_000;
+/// A listed `Status.txt` is read with the listed size.
+const STATUS_KEPT: Duration = Duration::from_secs(2);
+
+/// All sessions of this process, so that a change of an account reaches them.
+#[derive(Default)]
+pub struct Sessions(Mutex<HashMap<Id, Live>>);
+
+#[derive(Clone)]
+struct Live {
+    account: AccountName,
+    client_no: String,
+    peer: IpAddr,
+    ended: CancellationToken,
+    settings: SharedSettings,
+}
+
+/// Settings that a change of the account replaces while sessions run.
+type SharedSettings = Arc<RwLock<Arc<Settings>>>;
+
+impl Sessions {
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Live>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn count_of(&self, account: &AccountName) -> usize {
+        self.all().values().filter(|live| live.account == *account).count()
+    }
+
+    /// An address with a live good session is never banned.
+    #[must_use]
+    pub fn has_peer(&self, peer: IpAddr) -> bool {
+        self.all().values().any(|live| live.peer == peer)
+    }
+
+    /// Ends the sessions of an account (or of a client) at once.
+    pub fn end(&self, account: Option<&str>, client_no: Option<&str>) {
+        for live in self.all().values() {
+            if account == Some(live.account.as_str()) || client_no == Some(live.client_no.as_str())
+            {
+                live.ended.cancel();
+            }
+        }
+    }
+
+    /// Names of all accounts with a session here.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<AccountName> {
+        let mut names: Vec<AccountName> =
+            self.all().values().map(|live| live.account.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Gives running sessions of an account its new settings.
+    pub fn apply_settings(&self, account: &AccountName, settings: &Arc<Settings>) {
+        for live in self.all().values().filter(|live| live.account == *account) {
+            *live.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+}
+
+/// One logged-in client connection.
+pub struct Session {
+    pub app: Arc<App>,
+    pub id: Id,
+    pub account: AccountName,
+    pub client_no: String,
+    pub protocol: &'static str,
+    pub peer: IpAddr,
+    /// Cancelled when the account ends; the front closes the connection then.
+    pub ended: CancellationToken,
+    settings: SharedSettings,
+    began: Instant,
+    droppings: Mutex<HashMap<String, (u64, Timestamp)>>,
+    status: Mutex<HashMap<String, (Instant, Arc<str>)>>,
+}
+
+/// Something open for reading.
+pub enum Reader {
+    /// A released content.
+    Content { file: Arc<std::fs::File>, size: u64, mtime: Timestamp },
+    /// `Status.txt`, fixed while the handle is open.
+    Text { text: Arc<str>, mtime: Timestamp },
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(
+        app: Arc<App>,
+        (account, client_no): (AccountName, String),
+        (protocol, peer): (&'static str, IpAddr),
+        settings: Settings,
+    ) -> Self {
+        let id = app.new_id();
+        let ended = CancellationToken::new();
+        let settings = Arc::new(RwLock::new(Arc::new(settings)));
+        let live = Live {
+            account: account.clone(),
+            client_no: client_no.clone(),
+            peer,
+            ended: ended.clone(),
+            settings: Arc::clone(&settings),
+        };
+        app.sessions.all().insert(id.clone(), live);
+        Self {
+            app,
+            id,
+            account,
+            client_no,
+            protocol,
+            peer,
+            ended,
+            settings,
+            began: Instant::now(),
+            droppings: Mutex::default(),
+            status: Mutex::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.settings().language.unwrap_or(self.app.config.language)
+    }
+
+    /// The folders of each project for this account.
+    #[must_use]
+    pub fn folders(&self) -> Vec<String> {
+        self.settings().folders.clone().unwrap_or_else(|| self.app.config.portal.folders.clone())
+    }
+
+    fn shows_status(&self) -> bool {
+        self.settings().status_file.unwrap_or(true)
+    }
+
+    /// An event with this session's circumstances.
+    #[must_use]
+    pub fn event(&self, kind: EventKind) -> Event {
+        Event::new(kind)
+            .client(&self.client_no)
+            .account(self.account.as_str())
+            .peer(&self.peer.to_string())
+            .with("session", self.id.as_str())
+            .with("protocol", self.protocol)
+    }
+
+    /// A refusal worth telling operators: an event with path and reason.
+    pub async fn note_refusal(&self, path: &VirtualPath, refusal: &Refusal) {
+        if !refusal.is_everyday() {
+            let event = self.event(EventKind::UploadRefused).path(&path.to_string());
+            self.app.record(event.with("reason", refusal.code())).await;
+        }
+    }
+
+    pub(super) fn internal(&self, what: &str, error: &dyn std::fmt::Display) -> Refusal {
+        tracing::error!(%error, session = self.id.as_str(), account = self.account.as_str(), "{what}");
+        Refusal::Internal
+    }
+
+    pub(super) async fn locate(&self, path: &VirtualPath) -> Result<Place, Refusal> {
+        let place = self.app.locate(&self.client_no, &self.folders(), path).await?;
+        match place {
+            Place::Status(_) if !self.shows_status() => Err(Refusal::NotFound),
+            other @ (Place::Root | Place::Project(_) | Place::Status(_) | Place::Area { .. }) => {
+                Ok(other)
+            }
+        }
+    }
+
+    /// What is at a path.
+    ///
+    /// # Errors
+    /// `NotFound` before anything else.
+    pub async fn stat(&self, path: &VirtualPath) -> Result<Attributes, Refusal> {
+        match self.locate(path).await? {
+            Place::Root => Ok(folder_attributes(self.app.now(), false)),
+            Place::Project(project) => Ok(folder_attributes(Timestamp(project.updated), false)),
+            Place::Status(project) => {
+                let text = self.compose_status(&project).await?;
+                Ok(self.text_attributes(&text, Timestamp(project.updated)))
+            }
+            Place::Area { project, area, names } => {
+                let Some((name, above)) = names.split_last() else {
+                    return Ok(folder_attributes(Timestamp(project.updated), is_upload_area(area)));
+                };
+                if let Some(dropped) = self.dropping(path) {
+                    return Ok(dropped);
+                }
+                let parent = self.app.folder_key(&project, area, above).await?;
+                let row = entries::listed_child(self.app.store.db(), &parent, name.as_str()).await;
+                let row =
+                    row.map_err(|e| self.internal("look up name", &e))?.ok_or(Refusal::NotFound)?;
+                self.app.attributes_of(&row, is_upload_area(area)).ok_or(Refusal::NotFound)
+            }
+        }
+    }
+
+    /// The names in a folder, in a stable order.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotAFolder`.
+    pub async fn list(&self, path: &VirtualPath) -> Result<Vec<Listed>, Refusal> {
+        match self.locate(path).await? {
+            Place::Root => {
+                let projects = orders::visible_projects(self.app.store.db(), &self.client_no).await;
+                let projects = projects.map_err(|e| self.internal("list projects", &e))?;
+                let listed = projects.into_iter().map(|p| Listed {
+                    attributes: folder_attributes(Timestamp(p.updated), false),
+                    name: p.folder,
+                });
+                Ok(listed.collect())
+            }
+            Place::Project(project) => {
+                let mtime = Timestamp(project.updated);
+                let folders = self.folders().into_iter().enumerate().map(|(area, name)| Listed {
+                    name,
+                    attributes: folder_attributes(mtime, is_upload_area(area)),
+                });
+                let mut listed: Vec<Listed> = folders.collect();
+                if self.shows_status() {
+                    let text = self.compose_status(&project).await?;
+                    let attributes = self.text_attributes(&text, mtime);
+                    listed.push(Listed { name: STATUS_FILE.to_owned(), attributes });
+                }
+                Ok(listed)
+            }
+            Place::Status(_) => Err(Refusal::NotAFolder),
+            Place::Area { project, area, names } => {
+                let parent = self.app.folder_key(&project, area, &names).await?;
+                let rows = entries::children(self.app.store.db(), &parent).await;
+                let rows = rows.map_err(|e| self.internal("list folder", &e))?;
+                let is_writable = is_upload_area(area);
+                // Present sizes of unfinished files come from the disk.
+                let listed = with_app(&self.app, move |app| {
+                    let show = |row: entries::ListedRow| {
+                        let attributes = app.attributes_of(&row, is_writable)?;
+                        Some(Listed { name: row.name, attributes })
+                    };
+                    Ok(rows.into_iter().filter_map(show).collect::<Vec<_>>())
+                });
+                let mut listed = listed.await.map_err(|e| self.internal("list folder", &e))?;
+                listed.extend(self.droppings_in(path));
+                Ok(listed)
+            }
+        }
+    }
+
+    /// Opens something for reading: released files and `Status.txt`.
+    ///
+    /// # Errors
+    /// `NotReleased` for everything that is not released.
+    pub async fn open_for_reading(&self, path: &VirtualPath) -> Result<Reader, Refusal> {
+        let (project, area, names) = match self.locate(path).await? {
+            Place::Root | Place::Project(_) => return Err(Refusal::IsAFolder),
+            Place::Status(project) => {
+                let text = match self.shown_status(&project) {
+                    Some(text) => text,
+                    None => self.compose_status(&project).await?,
+                };
+                return Ok(Reader::Text { text, mtime: Timestamp(project.updated) });
+            }
+            Place::Area { project, area, names } => (project, area, names),
+        };
+        if self.dropping(path).is_some() {
+            return Err(Refusal::NotReleased);
+        }
+        let entry = self.app.entry_at(&project, area, &names).await?;
+        if entry.is_folder() {
+            return Err(Refusal::IsAFolder);
+        }
+        let id = Id::parse(&entry.released_upload).ok_or(Refusal::NotReleased)?;
+        let opened = with_app(&self.app, move |app| {
+            let file = app.vault.open_sealed(&id)?;
+            let size = file.metadata()?.len();
+            Ok((Arc::new(file), size))
+        });
+        let (file, size) = opened.await.map_err(|e| self.internal("open content", &e))?;
+        Ok(Reader::Content { file, size, mtime: Timestamp(entry.mtime) })
+    }
+
+    /// The text whose size the client was shown a moment ago.
+    fn shown_status(&self, project: &orders::ProjectRow) -> Option<Arc<str>> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, text) = status.get(&project.project_no)?;
+        (at.elapsed() < STATUS_KEPT).then(|| Arc::clone(text))
+    }
+
+    /// `Status.txt` of a project as it is now; remembered, so that what is read has the size that was shown.
+    async fn compose_status(&self, project: &orders::ProjectRow) -> Result<Arc<str>, Refusal> {
+        let text = status_text::compose(&self.app, project, self.language()).await;
+        let text: Arc<str> = text.map_err(|e| self.internal("compose Status.txt", &e))?.into();
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.len() > 1000 {
+            status.clear();
+        }
+        status.insert(project.project_no.clone(), (Instant::now(), Arc::clone(&text)));
+        Ok(text)
+    }
+
+    fn text_attributes(&self, text: &str, mtime: Timestamp) -> Attributes {
+        let size = u64::try_from(text.len()).unwrap_or(0);
+        Attributes { kind: Kind::File, size, mtime, is_writable: false }
+    }
+
+    /// Remembers a dropped file, because clients look whether it arrived.
+    pub fn note_dropping(&self, path: &VirtualPath, size: u64) {
+        let mut droppings = self.droppings.lock().unwrap_or_else(PoisonError::into_inner);
+        if droppings.len() < DROPPINGS_MAX {
+            droppings.insert(path.to_string(), (size, self.app.now()));
+        }
+    }
+
+    fn dropping(&self, path: &VirtualPath) -> Option<Attributes> {
+        if !path.file_name().is_some_and(is_dropping) {
+            return None;
+        }
+        let droppings = self.droppings.lock().unwrap_or_else(PoisonError::into_inner);
+        let (size, mtime) = *droppings.get(&path.to_string())?;
+        Some(Attributes { kind: Kind::File, size, mtime, is_writable: true })
+    }
+
+    fn droppings_in(&self, folder: &VirtualPath) -> Vec<Listed> {
+        let droppings = self.droppings.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = format!("{folder}/");
+        let here = droppings.iter().filter_map(|(path, (size, mtime))| {
+            let name = path.strip_prefix(&prefix).filter(|rest| !rest.contains('/'))?;
+            let attributes =
+                Attributes { kind: Kind::File, size: *size, mtime: *mtime, is_writable: true };
+            Some(Listed { name: name.to_owned(), attributes })
+        });
+        here.collect()
+    }
+
+    /// Forgets a dropped file; true if there was one.
+    pub(super) fn forget_dropping(&self, path: &VirtualPath) -> bool {
+        self.droppings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&path.to_string())
+            .is_some()
+    }
+
+    /// Quota of the account and what the client's names stand for, in bytes; `None` without a quota.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn quota(&self) -> Result<Option<(u64, u64)>, Refusal> {
+        let Some(limit) = self.settings().quota_bytes else { return Ok(None) };
+        let used = entries::client_usage(self.app.store.db(), &self.client_no).await;
+        Ok(Some((limit, used.map_err(|e| self.internal("sum up usage", &e))?)))
+    }
+
+    /// Free and total bytes for this client: its quota, or the disk.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn space(&self) -> Result<(u64, u64), Refusal> {
+        let disk = with_app(&self.app, |app| app.vault.free_bytes()).await;
+        let disk = disk.map_err(|e| self.internal("ask free space", &e))?;
+        let free = disk.saturating_sub(self.app.config.limits.min_free);
+        match self.quota().await? {
+            Some((limit, used)) => Ok((limit.saturating_sub(used).min(free), limit)),
+            None => Ok((free, free)),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.app.sessions.all().remove(&self.id);
+        let seconds = self.began.elapsed().as_secs();
+        let event = self.event(EventKind::Logout).with("seconds", seconds);
+        let app = Arc::clone(&self.app);
+        self.app.tasks.spawn(async move { app.record(event).await });
+    }
+}

@@ -1,0 +1,472 @@
+//! What becomes of an upload: sealed, released, held, infected, rejected, a repeat. Each is one transaction with
+//! its event and its deliveries; the log line follows the commit.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::scanner::Scanner;
+use super::upload::{Origin, event_of, is_temporary, name_of};
+use super::{App, with_app};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::Id;
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::domain::upload::UploadState;
+use crate::domain::verdict::{HoldReason, Outcome, Releasable};
+use crate::store::uploads::{self, Finding, UploadRow};
+use crate::store::{self, Result, WriteTx, deliveries, entries};
+use crate::{logging, vault};
+
+/// The mirror's name in `deliveries.consumer`.
+pub const MIRROR: &str = "mirror";
+/// The same content at the same path within this time is a repeat after a lost answer.
+const REPEAT_WITHIN: Duration = Duration::from_secs(24 * 3600);
+
+/// How an upload ended, as far as its client is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    Released,
+    Held,
+    Repeated,
+    Refused(Refusal),
+    /// Deleted by the customer meanwhile.
+    Gone,
+}
+
+/// A verdict that is there, or that will come.
+pub enum Awaited {
+    Settled(Settled),
+    Later(watch::Receiver<Option<Settled>>),
+}
+
+/// Reserves quota for a running upload; false when it does not fit.
+pub(super) async fn reserve(app: &App, origin: &Origin, wanted: u64, quota: u64) -> Result<bool> {
+    let mut tx = app.store.write().await?;
+    uploads::set_reserved(tx.db(), origin.id.as_str(), wanted).await?;
+    if entries::client_usage(tx.db(), &origin.client_no).await? > quota {
+        return Ok(false);
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Ends an upload that is still being received: a virus in a window, a limit crossed, a failed disk.
+pub(super) async fn end_receiving(
+    app: &Arc<App>,
+    origin: &Origin,
+    state: UploadState,
+    finding: &Finding,
+) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.store.write().await?;
+    let ended =
+        uploads::settle(tx.db(), origin.id.as_str(), (UploadState::Receiving, state), finding, now)
+            .await?;
+    forget_name(&mut tx, origin, now).await?;
+    let event = origin
+        .event(EventKind::of_state(state))
+        .with("signature", finding.signature.clone())
+        .with("reason", finding.reason.clone());
+    if ended > 0 {
+        store::events::insert(tx.db(), &event, now).await?;
+    }
+    tx.commit().await?;
+    if ended > 0 {
+        logging::event(&event);
+        put_away(app, &origin.id, state).await;
+    }
+    Ok(())
+}
+
+/// The name no longer waits for this upload; which name it is now, after renames, stands on the row.
+async fn forget_name(tx: &mut WriteTx<'_>, origin: &Origin, now: Timestamp) -> Result<()> {
+    if let Some(row) = uploads::upload(tx.db(), origin.id.as_str()).await? {
+        entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
+        entries::delete_if_empty(tx.db(), &row.entry_id).await?;
+    }
+    Ok(())
+}
+
+/// Nothing came before the connection was lost: the name goes as if it had never been.
+pub(super) async fn forget_empty(app: &Arc<App>, origin: &Origin) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.store.write().await?;
+    uploads::set_deleted(tx.db(), origin.id.as_str(), "nothing was sent", now).await?;
+    forget_name(&mut tx, origin, now).await?;
+    tx.commit().await?;
+    put_away(app, &origin.id, UploadState::Deleted).await;
+    Ok(())
+}
+
+/// Bytes of ended uploads: infected ones to quarantine (if kept), others away. Held ones stay.
+async fn put_away(app: &Arc<App>, id: &Id, state: UploadState) {
+    let keep = app.config.scan.quarantine && state == UploadState::Infected;
+    let (moved, what) = (id.clone(), if keep { "quarantine" } else { "remove" });
+    let done =
+        with_app(
+            app,
+            move |app| if keep { app.vault.quarantine(&moved) } else { app.vault.remove(&moved) },
+        );
+    if let Err(error) = done.await {
+        tracing::error!(%error, upload = id.as_str(), "{what} of the content failed; it is not served");
+    }
+}
+
+/// The first commit after the vault has the file: `scanning`. Then the scan is queued, or, where the configuration
+/// does without a scanner, the release follows in the same transaction.
+pub(super) async fn sealed(
+    app: &Arc<App>,
+    origin: &Origin,
+    (size, sha256, mtime): (u64, &str, Timestamp),
+    started: Instant,
+) -> Result<Awaited> {
+    let now = app.now();
+    let mtime = if mtime.is_never() { now } else { mtime };
+    let mut tx = app.store.write().await?;
+    if uploads::seal(tx.db(), origin.id.as_str(), (size, sha256, mtime.0), now).await? == 0 {
+        drop(tx);
+        put_away(app, &origin.id, UploadState::Deleted).await;
+        return Ok(Awaited::Settled(Settled::Refused(Refusal::TakenOver)));
+    }
+    let Some(row) = uploads::upload(tx.db(), origin.id.as_str()).await? else {
+        return Err(sqlx_row_missing());
+    };
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if let Some(earlier) =
+        repeat_of(&mut tx, &row, app.config.hotfolder.deliver_repeats, now).await?
+    {
+        return finish_repeat(app, tx, row, earlier, now).await;
+    }
+    let unscanned = matches!(app.scanner, Scanner::Off) && !row.sha256.is_empty();
+    if unscanned {
+        let policy =
+            Releasable::PolicyUnscanned { policy: "clamd = \"off\"", signature: String::new() };
+        return Ok(Awaited::Settled(release_in(app, tx, &row, policy, ("", ms), now).await?));
+    }
+    let event = event_of(&row, EventKind::UploadReceived)
+        .with("ms", ms)
+        .with("session", origin.session.clone());
+    store::events::insert(tx.db(), &event, now).await?;
+    tx.commit().await?;
+    logging::event(&event);
+    Ok(Awaited::Later(app.scans.enqueue(&row)))
+}
+
+fn sqlx_row_missing() -> store::StoreError {
+    store::StoreError::RowNotFound
+}
+
+/// The version of which this upload is a repeat: same path, same content, within 24 h (spec section 7).
+async fn repeat_of(
+    tx: &mut WriteTx<'_>,
+    row: &UploadRow,
+    deliver_repeats: bool,
+    now: Timestamp,
+) -> Result<Option<UploadRow>> {
+    if deliver_repeats || row.sha256.is_empty() {
+        return Ok(None);
+    }
+    let latest = uploads::latest_at(tx.db(), &row.project_no, &row.path, &row.id).await?;
+    Ok(latest.filter(|earlier| {
+        let is_same = earlier.sha256 == row.sha256 && earlier.size == row.size;
+        let is_recent = earlier.completed >= now.minus(REPEAT_WITHIN).0;
+        let has_verdict = match earlier.state() {
+            Some(
+                UploadState::Scanning
+                | UploadState::Released
+                | UploadState::Held
+                | UploadState::Infected,
+            ) => true,
+            Some(
+                UploadState::Receiving
+                | UploadState::Incomplete
+                | UploadState::Rejected
+                | UploadState::Deleted,
+            )
+            | None => false,
+        };
+        is_same && is_recent && has_verdict
+    }))
+}
+
+async fn finish_repeat(
+    app: &Arc<App>,
+    mut tx: WriteTx<'_>,
+    row: UploadRow,
+    earlier: UploadRow,
+    now: Timestamp,
+) -> Result<Awaited> {
+    uploads::set_repeat(tx.db(), &row.id, &earlier.id, now).await?;
+    entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
+    if earlier.state() == Some(UploadState::Scanning) || earlier.state() == Some(UploadState::Held)
+    {
+        entries::set_current(tx.db(), &row.entry_id, &earlier.id, now).await?;
+    }
+    entries::delete_if_empty(tx.db(), &row.entry_id).await?;
+    let event = event_of(&row, EventKind::UploadRepeated)
+        .with("repeat_of", earlier.id.clone())
+        .with("verdict", earlier.verdict.clone());
+    store::events::insert(tx.db(), &event, now).await?;
+    tx.commit().await?;
+    logging::event(&event);
+    if let Some(id) = Id::parse(&row.id) {
+        put_away(app, &id, UploadState::Deleted).await;
+    }
+    Ok(verdict_of(app, &earlier))
+}
+
+/// What the client of a repeat is told: the verdict of the version that is there.
+fn verdict_of(app: &App, earlier: &UploadRow) -> Awaited {
+    Awaited::Settled(match earlier.state() {
+        Some(UploadState::Scanning) => return Awaited::Later(app.scans.enqueue(earlier)),
+        Some(UploadState::Held) => Settled::Held,
+        Some(UploadState::Infected) => {
+            Settled::Refused(Refusal::Infected { signature: earlier.signature.clone() })
+        }
+        Some(
+            UploadState::Released
+            | UploadState::Receiving
+            | UploadState::Incomplete
+            | UploadState::Rejected
+            | UploadState::Deleted,
+        )
+        | None => Settled::Repeated,
+    })
+}
+
+/// A resume that added no byte (spec section 7).
+pub(super) async fn drop_as_repeat(app: &Arc<App>, origin: &Origin, base: &Id) -> Result<Awaited> {
+    let now = app.now();
+    let mut tx = app.store.write().await?;
+    let (Some(row), Some(earlier)) = (
+        uploads::upload(tx.db(), origin.id.as_str()).await?,
+        uploads::upload(tx.db(), base.as_str()).await?,
+    ) else {
+        return Err(sqlx_row_missing());
+    };
+    uploads::set_mtime(tx.db(), &row.id, earlier.mtime).await?;
+    finish_repeat(app, tx, row, earlier, now).await
+}
+
+/// The second commit: one transaction with tree row, event and deliveries.
+async fn release_in(
+    app: &Arc<App>,
+    mut tx: WriteTx<'_>,
+    row: &UploadRow,
+    releasable: Releasable,
+    (scanner, ms): (&str, u64),
+    now: Timestamp,
+) -> Result<Settled> {
+    let from = row.state().unwrap_or(UploadState::Scanning);
+    let mut finding = Finding { scanner: scanner.to_owned(), ..Finding::default() };
+    match releasable {
+        Releasable::Clean(_) => finding.verdict = "clean",
+        Releasable::Waived { by, reason } => {
+            finding = Finding {
+                verdict: "unchecked",
+                signature: row.signature.clone(),
+                reason,
+                scanner: row.scanner.clone(),
+                waived_by: by,
+            };
+        }
+        Releasable::PolicyUnscanned { policy, signature } => {
+            finding.verdict = "unchecked";
+            finding.signature = signature;
+            policy.clone_into(&mut finding.reason);
+            "configuration".clone_into(&mut finding.waived_by);
+        }
+    }
+    let from = if from == UploadState::Receiving { UploadState::Scanning } else { from };
+    if uploads::settle(tx.db(), &row.id, (from, UploadState::Released), &finding, now).await? == 0 {
+        return Ok(Settled::Gone);
+    }
+    let mtime = uploads::upload(tx.db(), &row.id).await?.map_or(row.mtime, |r| r.mtime);
+    entries::show_release(tx.db(), (&row.entry_id, &row.id), row.version, mtime, now).await?;
+    let name = name_of(tx.db(), &row.entry_id).await?;
+    let delivers = app.hotfolder.is_some() && !is_temporary(app, &name);
+    if delivers {
+        plan_delivery(app, &mut tx, (&row.id, &row.entry_id, row.version), now).await?;
+    }
+    let event = event_of(row, EventKind::UploadReleased)
+        .with("verdict", finding.verdict)
+        .with("signature", finding.signature)
+        .with("scanner", finding.scanner)
+        .with("waived_by", finding.waived_by)
+        .with("reason", finding.reason)
+        .with("ms", ms);
+    store::events::insert(tx.db(), &event, now).await?;
+    tx.commit().await?;
+    logging::event(&event);
+    if delivers {
+        app.mirror_wake.notify_one();
+    }
+    Ok(Settled::Released)
+}
+
+/// Writes the mirror's delivery of a release; due after `delivery_delay`.
+pub(super) async fn plan_delivery(
+    app: &App,
+    tx: &mut WriteTx<'_>,
+    (upload, entry, version): (&str, &str, i64),
+    now: Timestamp,
+) -> Result<()> {
+    let due = now.plus(app.config.hotfolder.delivery_delay);
+    let id = app.new_id();
+    deliveries::insert(
+        tx.db(),
+        id.as_str(),
+        (upload, entry, version),
+        (MIRROR, "hotfolder"),
+        (due, now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Releases an upload that stands in `scanning`, `held` or (false positive) `infected`.
+pub(super) async fn release(
+    app: &Arc<App>,
+    row: &UploadRow,
+    releasable: Releasable,
+    (scanner, ms): (&str, u64),
+) -> Result<Settled> {
+    let now = app.now();
+    let tx = app.store.write().await?;
+    release_in(app, tx, row, releasable, (scanner, ms), now).await
+}
+
+/// Acts on the outcome of one whole-file scan (the table of spec section 7).
+pub(super) async fn settle(
+    app: &Arc<App>,
+    row: &UploadRow,
+    outcome: Outcome,
+    (scanner, ms): (&str, u64),
+) -> Result<Option<Settled>> {
+    let finding = |verdict, signature: &str, reason: String| Finding {
+        verdict,
+        signature: signature.to_owned(),
+        reason,
+        scanner: scanner.to_owned(),
+        waived_by: String::new(),
+    };
+    match outcome {
+        Outcome::Release(releasable) => {
+            release(app, row, releasable, (scanner, ms)).await.map(Some)
+        }
+        Outcome::Infected { signature } => {
+            let refusal = Refusal::Infected { signature: signature.clone() };
+            let found = finding("infected", &signature, String::new());
+            end(app, row, UploadState::Infected, (&found, ms)).await?;
+            Ok(Some(Settled::Refused(refusal)))
+        }
+        Outcome::Hold { reason, signature } => {
+            let found = finding("unchecked", &signature, reason.to_string());
+            end(app, row, UploadState::Held, (&found, ms)).await?;
+            Ok(Some(Settled::Held))
+        }
+        Outcome::Reject { reason, signature } => {
+            let found = finding("unchecked", &signature, reason.to_string());
+            end(app, row, UploadState::Rejected, (&found, ms)).await?;
+            Ok(Some(Settled::Refused(match reason {
+                HoldReason::Encrypted => Refusal::EncryptedContent,
+                HoldReason::ScannerLimit | HoldReason::Doubtful => {
+                    Refusal::ScannerLimit { limit: signature }
+                }
+            })))
+        }
+        Outcome::TryAgain { .. } | Outcome::OnceMoreWhenIdle { .. } => Ok(None),
+    }
+}
+
+/// Ends a sealed upload as held, infected or rejected.
+pub(super) async fn end(
+    app: &Arc<App>,
+    row: &UploadRow,
+    state: UploadState,
+    (finding, ms): (&Finding, u64),
+) -> Result<bool> {
+    let now = app.now();
+    let from = row.state().unwrap_or(UploadState::Scanning);
+    let mut tx = app.store.write().await?;
+    if uploads::settle(tx.db(), &row.id, (from, state), finding, now).await? == 0 {
+        return Ok(false);
+    }
+    if state != UploadState::Held {
+        entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
+        entries::delete_if_empty(tx.db(), &row.entry_id).await?;
+    }
+    let event = event_of(row, EventKind::of_state(state))
+        .with("verdict", finding.verdict)
+        .with("signature", finding.signature.clone())
+        .with("reason", finding.reason.clone())
+        .with("scanner", finding.scanner.clone())
+        .with("ms", ms);
+    store::events::insert(tx.db(), &event, now).await?;
+    tx.commit().await?;
+    logging::event(&event);
+    if state != UploadState::Held
+        && let Some(id) = Id::parse(&row.id)
+    {
+        put_away(app, &id, state).await;
+    }
+    Ok(true)
+}
+
+/// The hash of a content that did not come in order is known now: note it, and look whether it is a repeat.
+pub(super) async fn note_hash(
+    app: &Arc<App>,
+    row: &mut UploadRow,
+    sha256: &str,
+) -> Result<Option<Settled>> {
+    sha256.clone_into(&mut row.sha256);
+    let now = app.now();
+    let mut tx = app.store.write().await?;
+    uploads::set_hash(tx.db(), &row.id, sha256).await?;
+    match repeat_of(&mut tx, row, app.config.hotfolder.deliver_repeats, now).await? {
+        None => {
+            tx.commit().await?;
+            Ok(None)
+        }
+        Some(earlier) => match finish_repeat(app, tx, row.clone(), earlier, now).await? {
+            Awaited::Settled(settled) => Ok(Some(settled)),
+            // The earlier one is in the scanner itself; its own client or mail tells the verdict.
+            Awaited::Later(_) => Ok(Some(Settled::Repeated)),
+        },
+    }
+}
+
+/// The sealed content's hash, read back from disk.
+///
+/// # Errors
+/// What the file system says.
+pub(super) async fn hash_of(app: &Arc<App>, id: &Id) -> std::io::Result<String> {
+    let id = id.clone();
+    let hashed = with_app(app, move |app| {
+        let mut file = app.vault.open_sealed(&id)?;
+        crate::hotfolder::hash_file(&mut file)
+    });
+    Ok(hashed.await?.as_str().to_owned())
+}
+
+/// What a scan must know about the sealed file: open, with its identity before the scan.
+pub(super) async fn open_for_scan(
+    app: &Arc<App>,
+    id: &Id,
+) -> std::io::Result<(Arc<std::fs::File>, crate::domain::verdict::FileIdentity)> {
+    let id = id.clone();
+    with_app(app, move |app| {
+        let file = app.vault.open_sealed(&id)?;
+        let identity = vault::identity(&file)?;
+        Ok((Arc::new(file), identity))
+    })
+    .await
+}
+
+/// An event of an upload for use cases of operators.
+#[must_use]
+pub fn operator_event(row: &UploadRow, kind: EventKind, by: &str, reason: &str) -> Event {
+    event_of(row, kind).with("waived_by", by).with("reason", reason)
+}

@@ -1,0 +1,231 @@
+//! The customer's tree: from a path to what it stands for, and what a listing shows (spec section 6).
+
+use super::App;
+use crate::domain::id::Id;
+use crate::domain::path::{Name, VirtualPath, fold};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::store::entries::{self, EntryRow, ListedRow};
+use crate::store::orders::{self, ProjectRow};
+use crate::store::uploads::{self, UploadRow};
+use crate::store::{self, unsigned};
+
+/// The virtual text in each project folder.
+pub const STATUS_FILE: &str = "Status.txt";
+
+/// What a path speaks of; whether it exists is found out by the caller.
+#[derive(Debug, Clone)]
+pub enum Place {
+    Root,
+    Project(ProjectRow),
+    Status(ProjectRow),
+    /// An area's top (`names` empty) or something below it.
+    Area {
+        project: ProjectRow,
+        area: usize,
+        names: Vec<Name>,
+    },
+}
+
+/// What a client learns about a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    pub kind: Kind,
+    pub size: u64,
+    pub mtime: Timestamp,
+    pub is_writable: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Folder,
+    File,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub name: String,
+    pub attributes: Attributes,
+}
+
+/// A file's place in the upload folder: its folder's key and its name.
+#[derive(Debug, Clone)]
+pub struct Spot {
+    pub project: ProjectRow,
+    pub parent: String,
+    pub name: Name,
+}
+
+/// The key of an area's top in `entries.parent`.
+#[must_use]
+pub fn area_key(project: &ProjectRow, area: usize) -> String {
+    format!("{}/{area}", project.id)
+}
+
+/// Areas are numbered by the folders' order; the first takes uploads.
+#[must_use]
+pub fn is_upload_area(area: usize) -> bool {
+    area == 0
+}
+
+pub(super) fn folder_attributes(mtime: Timestamp, is_writable: bool) -> Attributes {
+    Attributes { kind: Kind::Folder, size: 0, mtime, is_writable }
+}
+
+impl App {
+    /// Finds out what a path of a client speaks of.
+    ///
+    /// # Errors
+    /// `NotFound` for projects and areas that are not there.
+    pub async fn locate(
+        &self,
+        client_no: &str,
+        folders: &[String],
+        path: &VirtualPath,
+    ) -> Result<Place, Refusal> {
+        let Some((first, rest)) = path.segments().split_first() else { return Ok(Place::Root) };
+        let found = orders::visible_project(self.store.db(), client_no, first.as_str()).await;
+        let project = found.map_err(|e| self.internal("look up project", &e))?;
+        let project = project.ok_or(Refusal::NotFound)?;
+        let Some((second, names)) = rest.split_first() else { return Ok(Place::Project(project)) };
+        if second.as_str() == STATUS_FILE {
+            return if names.is_empty() {
+                Ok(Place::Status(project))
+            } else {
+                Err(Refusal::NotAFolder)
+            };
+        }
+        let area = folders.iter().position(|f| f == second.as_str()).ok_or(Refusal::NotFound)?;
+        Ok(Place::Area { project, area, names: names.to_vec() })
+    }
+
+    /// The entry at names below an area.
+    ///
+    /// # Errors
+    /// `NotFound`, or `NotAFolder` when a file stands on the way.
+    pub async fn entry_at(
+        &self,
+        project: &ProjectRow,
+        area: usize,
+        names: &[Name],
+    ) -> Result<EntryRow, Refusal> {
+        let mut parent = area_key(project, area);
+        let mut found: Option<EntryRow> = None;
+        for name in names {
+            if found.as_ref().is_some_and(|f| !f.is_folder()) {
+                return Err(Refusal::NotAFolder);
+            }
+            let row = entries::child(self.store.db(), &parent, name.as_str()).await;
+            let row =
+                row.map_err(|e| self.internal("look up name", &e))?.ok_or(Refusal::NotFound)?;
+            parent.clone_from(&row.id);
+            found = Some(row);
+        }
+        found.ok_or(Refusal::IsAFolder)
+    }
+
+    /// The key under which children of names below an area stand.
+    ///
+    /// # Errors
+    /// `NotFound` or `NotAFolder`.
+    pub async fn folder_key(
+        &self,
+        project: &ProjectRow,
+        area: usize,
+        names: &[Name],
+    ) -> Result<String, Refusal> {
+        if names.is_empty() {
+            return Ok(area_key(project, area));
+        }
+        let entry = self.entry_at(project, area, names).await?;
+        if entry.is_folder() { Ok(entry.id) } else { Err(Refusal::NotAFolder) }
+    }
+
+    /// Where a new or changed name would stand. Only the upload area takes them.
+    ///
+    /// # Errors
+    /// `ReadOnly` outside, `NotFound` when the folder is not there.
+    pub async fn spot(
+        &self,
+        client_no: &str,
+        folders: &[String],
+        path: &VirtualPath,
+    ) -> Result<Spot, Refusal> {
+        match self.locate(client_no, folders, path).await? {
+            Place::Root | Place::Project(_) | Place::Status(_) => Err(Refusal::ReadOnly),
+            Place::Area { area, .. } if !is_upload_area(area) => Err(Refusal::ReadOnly),
+            Place::Area { project, area, names } => {
+                let (name, above) = names.split_last().ok_or(Refusal::ReadOnly)?;
+                let parent = self.folder_key(&project, area, above).await?;
+                Ok(Spot { project, parent, name: name.clone() })
+            }
+        }
+    }
+
+    /// What a row shows in a listing; `None` for a name without anything to show.
+    #[must_use]
+    pub fn attributes_of(&self, row: &ListedRow, is_writable: bool) -> Option<Attributes> {
+        let mtime = |own: Option<i64>| Timestamp(own.filter(|m| *m != 0).unwrap_or(row.mtime));
+        if row.kind == "folder" {
+            return Some(folder_attributes(Timestamp(row.mtime), is_writable));
+        }
+        let file = |size, mtime| Some(Attributes { kind: Kind::File, size, mtime, is_writable });
+        if let (Some(size), Some(state)) = (row.current_size, row.current_state.as_deref()) {
+            let unfinished = matches!(state, "receiving" | "incomplete");
+            let spooled = Id::parse(&row.current_upload).filter(|_| unfinished);
+            let present = spooled.and_then(|id| self.vault.spool_len(&id));
+            return file(present.unwrap_or_else(|| unsigned(size)), mtime(row.current_mtime));
+        }
+        file(unsigned(row.released_size?), mtime(row.released_mtime))
+    }
+}
+
+/// Puts the name of an upload back that went when it ended (a false positive): at the top of the upload folder, or
+/// where its folder still is.
+pub(super) async fn restore_name(app: &App, row: &UploadRow) -> store::Result<()> {
+    if entries::entry(app.store.db(), &row.entry_id).await?.is_some() {
+        return Ok(());
+    }
+    let Some(project) = orders::project(app.store.db(), &row.project_no).await? else {
+        return Ok(());
+    };
+    let names: Vec<&str> = row.path.split('/').skip(1).collect();
+    let Some((name, above)) = names.split_last() else { return Ok(()) };
+    let mut parent = area_key(&project, 0);
+    for folder in above {
+        match entries::child(app.store.db(), &parent, folder).await? {
+            Some(found) if found.is_folder() => parent = found.id,
+            Some(_) | None => break,
+        }
+    }
+    let now = app.now();
+    let entry = EntryRow {
+        id: app.new_id().to_string(),
+        project_id: project.id.clone(),
+        parent: parent.clone(),
+        name: (*name).to_owned(),
+        name_key: fold(name),
+        kind: "file".to_owned(),
+        released_upload: String::new(),
+        released_version: 0,
+        current_upload: row.id.clone(),
+        last_version: 1,
+        mtime: row.mtime,
+        created: now.0,
+        updated: now.0,
+    };
+    let mut tx = app.store.write().await?;
+    let (id, version) = match entries::child(tx.db(), &parent, name).await? {
+        Some(there) => {
+            let version = entries::take_version(tx.db(), &there.id, &row.id, now).await?;
+            (there.id, version.unwrap_or(row.version))
+        }
+        None => {
+            entries::insert(tx.db(), &entry).await?;
+            (entry.id, 1)
+        }
+    };
+    uploads::move_to_entry(tx.db(), &row.id, &id, version, &row.path).await?;
+    tx.commit().await
+}

@@ -1,0 +1,765 @@
+//! One upload while a client writes it: bytes in, in any order, until CLOSE seals it or the connection is lost.
+//!
+//! Dropping an [`Upload`] without [`Upload::finish`] leaves it `incomplete`, kept for resume. There is no third way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::settle::{self, Settled};
+use super::{App, blocking, follow, with_app};
+use crate::config::{OnOversize, Patience};
+use crate::domain::account::AccountName;
+use crate::domain::content::ContentHasher;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::Id;
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::domain::upload::UploadState;
+use crate::store::uploads::{self, Finding, UploadRow};
+use crate::store::{self, entries, unsigned};
+use crate::vault::Sidecar;
+
+/// Bytes gathered before one write to disk.
+const PIECE: usize = 256 * 1024;
+/// Synced while bytes come, so that CLOSE is quick at any size (spec section 7).
+const SYNC_EVERY: u64 = 64 << 20;
+/// How often a writer shows that it is alive.
+const BEAT: Duration = Duration::from_secs(2);
+/// Silence after which the same account may take a name over.
+pub const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
+/// Larger files clamd never scans (shared limit of its engine, 2^31 - 3).
+pub const CLAMD_CEILING: u64 = 2_147_483_645;
+/// A quota is reserved in steps, so that parallel uploads cannot cross it together.
+const RESERVE_STEP: u64 = 64 << 20;
+/// Pieces out of order that the watermark remembers.
+const GAPS_MAX: usize = 1024;
+
+/// What is fixed when an upload begins.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub id: Id,
+    pub account: AccountName,
+    pub client_no: String,
+    pub project_no: String,
+    pub path: String,
+    pub version: i64,
+    pub peer: String,
+    pub session: String,
+    /// Account or configuration, in bytes.
+    pub max_size: u64,
+    pub quota: Option<u64>,
+}
+
+/// The client's content begins with that of another version, copied at the first write.
+#[derive(Debug, Clone)]
+pub enum Base {
+    None,
+    Version(Id),
+}
+
+/// How CLOSE ends for the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Released,
+    /// Received; the verdict follows.
+    ScanPending,
+    /// Received; an operator decides.
+    Held,
+    /// The same file as before; that one's verdict holds.
+    Repeated,
+}
+
+enum Hashing {
+    /// Every byte so far came in order, so the digest runs along.
+    Along(ContentHasher),
+    /// The client wrote out of order or resumed; the sealed file is read back with the scan.
+    WithTheScan,
+}
+
+/// What a finished disk job gives back.
+struct Written {
+    hashing: Hashing,
+    buffer: Vec<u8>,
+}
+
+struct Inner {
+    file: Arc<File>,
+    buffer: Vec<u8>,
+    buffer_at: u64,
+    job: Option<JoinHandle<std::io::Result<Written>>>,
+    sync_job: Option<JoinHandle<std::io::Result<()>>>,
+    hashing: Hashing,
+    /// The end of the last byte, whether or not on disk yet.
+    end: u64,
+    /// Everything below was written.
+    contiguous: u64,
+    gaps: BTreeMap<u64, u64>,
+    base: Base,
+    has_written: bool,
+    failure: Option<Refusal>,
+    is_over: bool,
+    mtime: Timestamp,
+    reserved: u64,
+    synced: u64,
+    beat: Instant,
+}
+
+/// Writers of this process by upload, for taking a name over.
+#[derive(Default)]
+pub struct Writers(Mutex<HashMap<String, Writer>>);
+
+#[derive(Clone)]
+struct Writer {
+    account: AccountName,
+    inner: Arc<tokio::sync::Mutex<Inner>>,
+    heard: Arc<Mutex<Instant>>,
+}
+
+impl Writers {
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Writer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn holds(&self, upload: &str) -> bool {
+        self.all().contains_key(upload)
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+}
+
+/// A name with a writer: may this account have it?
+///
+/// # Errors
+/// `Busy` while the writer is alive or someone else's.
+pub async fn take_over(app: &Arc<App>, upload: &str, account: &AccountName) -> Result<(), Refusal> {
+    let writer = app.writers.all().get(upload).cloned();
+    let Some(writer) = writer else { return Ok(()) };
+    let silent = writer.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+    if writer.account != *account || silent < TAKE_OVER_AFTER {
+        return Err(Refusal::Busy);
+    }
+    let mut inner = writer.inner.lock().await;
+    inner.settle_job().await;
+    inner.write_out_buffer().await;
+    inner.is_over = true;
+    inner.failure = Some(Refusal::TakenOver);
+    app.writers.all().remove(upload);
+    let now = app.now();
+    let size = inner.end;
+    let incomplete =
+        uploads::set_incomplete(app.store.db(), upload, app.node.as_str(), size, now).await;
+    incomplete.map_err(|e| app.internal("take a name over", &e))?;
+    tracing::info!(
+        upload,
+        account = account.as_str(),
+        "a silent connection's upload was taken over"
+    );
+    Ok(())
+}
+
+/// An upload that a client is writing; owned by the front's handle.
+pub struct Upload {
+    app: Arc<App>,
+    origin: Arc<Origin>,
+    inner: Arc<tokio::sync::Mutex<Inner>>,
+    heard: Arc<Mutex<Instant>>,
+    follower: follow::Follower,
+    /// True once finished or handed to the clearing task.
+    is_done: AtomicBool,
+}
+
+impl Upload {
+    /// Takes over the spool file of a row in `receiving`. `present` bytes are in it already.
+    #[must_use]
+    pub fn begin(
+        app: Arc<App>,
+        origin: Origin,
+        file: File,
+        present: u64,
+        base: (Base, u64),
+    ) -> Self {
+        let file = Arc::new(file);
+        let end = present.max(base.1);
+        let inner = Inner {
+            file: Arc::clone(&file),
+            buffer: Vec::new(),
+            buffer_at: 0,
+            job: None,
+            sync_job: None,
+            hashing: if end == 0 {
+                Hashing::Along(ContentHasher::default())
+            } else {
+                Hashing::WithTheScan
+            },
+            end,
+            contiguous: present,
+            gaps: BTreeMap::new(),
+            base: base.0,
+            has_written: present > 0,
+            failure: None,
+            is_over: false,
+            mtime: Timestamp::NEVER,
+            reserved: end,
+            synced: present,
+            beat: Instant::now(),
+        };
+        let inner = Arc::new(tokio::sync::Mutex::new(inner));
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        let writer = Writer {
+            account: origin.account.clone(),
+            inner: Arc::clone(&inner),
+            heard: Arc::clone(&heard),
+        };
+        app.writers.all().insert(origin.id.to_string(), writer);
+        let follower = follow::Follower::new(&app, &origin, file);
+        Self {
+            app,
+            origin: Arc::new(origin),
+            inner,
+            heard,
+            follower,
+            is_done: AtomicBool::new(false),
+        }
+    }
+
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Present size in bytes and the time the client has set (or never).
+    pub async fn attributes(&self) -> (u64, Timestamp) {
+        let inner = self.inner.lock().await;
+        (inner.end, inner.mtime)
+    }
+
+    /// Keeps the modification time that the client wants.
+    pub async fn set_mtime(&self, mtime: Timestamp) {
+        self.inner.lock().await.mtime = mtime;
+    }
+
+    /// Cuts or extends the content (SETSTAT with a size). Only the writer may.
+    ///
+    /// # Errors
+    /// As [`Upload::write_at`].
+    pub async fn set_len(&self, len: u64) -> Result<(), Refusal> {
+        let mut inner = self.inner.lock().await;
+        self.ready_for(&mut inner, len).await?;
+        inner.settle_job().await;
+        inner.write_out_buffer().await;
+        let file = Arc::clone(&inner.file);
+        if let Err(error) = blocking(move || file.set_len(len)).await {
+            return Err(self.fail(&mut inner, &error));
+        }
+        if len != inner.end {
+            inner.hashing = Hashing::WithTheScan;
+        }
+        inner.end = len;
+        inner.contiguous = inner.contiguous.min(len);
+        inner.has_written = true;
+        Ok(())
+    }
+
+    /// Makes everything so far durable (`fsync@openssh.com`).
+    ///
+    /// # Errors
+    /// A failed sync is final for this upload.
+    pub async fn sync(&self) -> Result<(), Refusal> {
+        let mut inner = self.inner.lock().await;
+        let end = inner.end;
+        self.ready_for(&mut inner, end).await?;
+        self.flush(&mut inner).await?;
+        if let Some(error) = inner.settle_job().await {
+            return Err(self.fail(&mut inner, &error));
+        }
+        let file = Arc::clone(&inner.file);
+        match blocking(move || file.sync_data()).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(&mut inner, &error)),
+        }
+    }
+
+    /// Takes bytes at any offset. Awaiting it is the back-pressure: at most two pieces of 256 KiB are in memory.
+    ///
+    /// # Errors
+    /// A refusal is final for this upload; CLOSE will tell it again.
+    pub async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let mut inner = self.inner.lock().await;
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let end =
+            offset.checked_add(len).ok_or(Refusal::TooLarge { limit: self.origin.max_size })?;
+        self.ready_for(&mut inner, end).await?;
+        inner.has_written = true;
+        let buffered = u64::try_from(inner.buffer.len()).unwrap_or(0);
+        if !inner.buffer.is_empty() && inner.buffer_at.checked_add(buffered) != Some(offset) {
+            self.flush(&mut inner).await?;
+        }
+        let mut at = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if inner.buffer.is_empty() {
+                inner.buffer_at = at;
+            }
+            let room = PIECE.saturating_sub(inner.buffer.len()).max(1).min(rest.len());
+            let (now, later) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+            inner.buffer.extend_from_slice(now);
+            at = at.saturating_add(u64::try_from(now.len()).unwrap_or(0));
+            rest = later;
+            if inner.buffer.len() >= PIECE {
+                self.flush(&mut inner).await?;
+            }
+        }
+        inner.end = inner.end.max(end);
+        Ok(())
+    }
+
+    /// Everything that must hold before the content may reach up to `end`.
+    async fn ready_for(&self, inner: &mut Inner, end: u64) -> Result<(), Refusal> {
+        if let Some(refusal) = &inner.failure {
+            return Err(refusal.clone());
+        }
+        if let Some(signature) = self.follower.alarm() {
+            return Err(self.infected(inner, signature).await);
+        }
+        let limit = self.origin.max_size;
+        if end > limit {
+            return Err(self.reject(inner, Refusal::TooLarge { limit }).await);
+        }
+        let scans = !matches!(self.app.scanner, super::scanner::Scanner::Off);
+        if scans && end > CLAMD_CEILING && self.app.config.scan.on_oversize == OnOversize::Reject {
+            let limit = "Heuristics.Limits.Exceeded.MaxFileSize".to_owned();
+            return Err(self.reject(inner, Refusal::ScannerLimit { limit }).await);
+        }
+        if let Some(quota) = self.origin.quota
+            && end > inner.reserved
+        {
+            self.reserve(inner, end, quota).await?;
+        }
+        if let Base::Version(id) = inner.base.clone() {
+            inner.base = Base::None;
+            let file = Arc::clone(&inner.file);
+            let copied = with_app(&self.app, move |app| {
+                let mut file = file.try_clone()?;
+                app.vault.copy_sealed(&id, &mut file)
+            });
+            match copied.await {
+                Ok(copied) => inner.contiguous = copied,
+                Err(error) => return Err(self.fail(inner, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves more of the quota, in a step or exactly.
+    async fn reserve(&self, inner: &mut Inner, end: u64, quota: u64) -> Result<(), Refusal> {
+        for wanted in [end.saturating_add(RESERVE_STEP), end] {
+            let fits = settle::reserve(&self.app, &self.origin, wanted, quota).await;
+            if fits.map_err(|e| self.app.internal("reserve quota", &e))? {
+                inner.reserved = wanted;
+                return Ok(());
+            }
+        }
+        Err(self.reject(inner, Refusal::Quota { limit: quota }).await)
+    }
+
+    /// Hands the buffer to the disk. The previous piece must be down first.
+    async fn flush(&self, inner: &mut Inner) -> Result<(), Refusal> {
+        if let Some(error) = inner.settle_job().await {
+            return Err(self.fail(inner, &error));
+        }
+        let buffer = std::mem::take(&mut inner.buffer);
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let (file, at) = (Arc::clone(&inner.file), inner.buffer_at);
+        let len = u64::try_from(buffer.len()).unwrap_or(0);
+        let hashing = std::mem::replace(&mut inner.hashing, Hashing::WithTheScan);
+        inner.job =
+            Some(tokio::task::spawn_blocking(move || write_piece(&file, at, buffer, hashing)));
+        inner.advance(at, at.saturating_add(len));
+        self.sync_now_and_then(inner).await?;
+        self.follower.follow(inner.contiguous.saturating_sub(len));
+        self.beat(inner).await
+    }
+
+    async fn sync_now_and_then(&self, inner: &mut Inner) -> Result<(), Refusal> {
+        if inner.contiguous.saturating_sub(inner.synced) < SYNC_EVERY {
+            return Ok(());
+        }
+        inner.synced = inner.contiguous;
+        if let Some(job) = inner.sync_job.take() {
+            let synced = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            if let Err(error) = synced {
+                return Err(self.fail(inner, &error));
+            }
+        }
+        let file = Arc::clone(&inner.file);
+        inner.sync_job = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Shows that the writer lives, and finds out whether the row still is this writer's.
+    async fn beat(&self, inner: &mut Inner) -> Result<(), Refusal> {
+        if inner.beat.elapsed() < BEAT {
+            return Ok(());
+        }
+        inner.beat = Instant::now();
+        let app = &self.app;
+        let (id, node) = (self.origin.id.as_str(), app.node.as_str());
+        match uploads::note_progress(app.store.db(), id, node, inner.contiguous, app.now()).await {
+            Ok(0) => {
+                // Deleted by its owner, or given to another server.
+                inner.failure = Some(Refusal::TakenOver);
+                Err(Refusal::TakenOver)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                // The bytes are safe; the commit at CLOSE decides.
+                tracing::warn!(%error, upload = id, "progress could not be noted");
+                Ok(())
+            }
+        }
+    }
+
+    /// A write failed: out of room is for a resume later, anything else ends the upload.
+    fn fail(&self, inner: &mut Inner, error: &std::io::Error) -> Refusal {
+        let full = error.kind() == std::io::ErrorKind::StorageFull
+            || error.kind() == std::io::ErrorKind::QuotaExceeded;
+        let refusal = if full { Refusal::NoSpace } else { Refusal::Damaged };
+        tracing::error!(%error, upload = self.origin.id.as_str(), "content could not be written");
+        inner.failure = Some(refusal.clone());
+        refusal
+    }
+
+    /// The upload crosses a limit: it ends here, nothing else of the customer is touched.
+    async fn reject(&self, inner: &mut Inner, refusal: Refusal) -> Refusal {
+        inner.failure = Some(refusal.clone());
+        let finding = Finding { reason: refusal.code().to_owned(), ..Finding::default() };
+        self.end_as(UploadState::Rejected, &finding).await;
+        refusal
+    }
+
+    /// The alarm of a window: the upload ends on the spot.
+    async fn infected(&self, inner: &mut Inner, signature: String) -> Refusal {
+        inner.settle_job().await;
+        let refusal = Refusal::Infected { signature: signature.clone() };
+        inner.failure = Some(refusal.clone());
+        let finding = Finding {
+            verdict: "infected",
+            signature,
+            reason: "found while it was uploaded".to_owned(),
+            scanner: self.app.scanner.ready().map(|p| p.version.text).unwrap_or_default(),
+            waived_by: String::new(),
+        };
+        self.end_as(UploadState::Infected, &finding).await;
+        refusal
+    }
+
+    async fn end_as(&self, state: UploadState, finding: &Finding) {
+        self.is_done.store(true, Ordering::Release);
+        self.app.writers.all().remove(self.origin.id.as_str());
+        if let Err(error) = settle::end_receiving(&self.app, &self.origin, state, finding).await {
+            tracing::error!(%error, upload = self.origin.id.as_str(), "end of upload could not be recorded");
+        }
+    }
+
+    /// Call this only when the protocol said that the file is complete. Seals it, makes it durable, and waits for
+    /// the verdict as long as the configuration says.
+    ///
+    /// # Errors
+    /// Nothing was accepted then; after `Infected` the bytes are in quarantine.
+    pub async fn finish(self) -> Result<Outcome, Refusal> {
+        let started = Instant::now();
+        let inner = Arc::clone(&self.inner);
+        let mut inner = inner.lock().await;
+        if let Some(refusal) = inner.failure.clone() {
+            return Err(refusal);
+        }
+        if let Some(signature) = self.follower.alarm() {
+            return Err(self.infected(&mut inner, signature).await);
+        }
+        if !inner.has_written
+            && let Base::Version(base) = inner.base.clone()
+        {
+            return self.finish_as_repeat(&base).await;
+        }
+        self.follower.stop();
+        let sha256 = self.seal(&mut inner).await?;
+        inner.is_over = true;
+        self.is_done.store(true, Ordering::Release);
+        let (size, mtime) = (inner.end, inner.mtime);
+        drop(inner);
+        self.app.writers.all().remove(self.origin.id.as_str());
+        let settled =
+            settle::sealed(&self.app, &self.origin, (size, &sha256, mtime), started).await;
+        let verdict = settled.map_err(|e| self.app.internal("commit a sealed upload", &e))?;
+        self.wait_for(verdict).await
+    }
+
+    async fn wait_for(&self, verdict: settle::Awaited) -> Result<Outcome, Refusal> {
+        let mut receiver = match verdict {
+            settle::Awaited::Settled(settled) => return told(settled),
+            settle::Awaited::Later(receiver) => receiver,
+        };
+        let settled = receiver.wait_for(Option::is_some);
+        let settled = match self.app.config.scan.answer_within {
+            Patience::Verdict => settled.await.ok().and_then(|s| s.clone()),
+            Patience::For(_) if self.app.scanner.is_away() => None,
+            Patience::For(limit) => {
+                let away = self.app.scans.until_away();
+                tokio::select! {
+                    settled = settled => settled.ok().and_then(|s| s.clone()),
+                    () = tokio::time::sleep(limit) => None,
+                    () = away => None,
+                }
+            }
+        };
+        settled.map_or(Ok(Outcome::ScanPending), told)
+    }
+
+    /// The last piece, the hash, and the move into the vault: one trip to the blocking pool.
+    async fn seal(&self, inner: &mut Inner) -> Result<String, Refusal> {
+        if let Some(error) = inner.settle_job().await {
+            return Err(self.fail(inner, &error));
+        }
+        if let Some(job) = inner.sync_job.take()
+            && let Err(error) = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+        {
+            return Err(self.fail(inner, &error));
+        }
+        let buffer = std::mem::take(&mut inner.buffer);
+        let hashing = std::mem::replace(&mut inner.hashing, Hashing::WithTheScan);
+        let (file, at, end) = (Arc::clone(&inner.file), inner.buffer_at, inner.end);
+        let mut sidecar = self.sidecar(end, inner.mtime);
+        let id = self.origin.id.clone();
+        let sealed = with_app(&self.app, move |app| {
+            let written = write_piece(&file, at, buffer, hashing)?;
+            if let Hashing::Along(hasher) = written.hashing
+                && hasher.len() == end
+            {
+                hasher.finish().as_str().clone_into(&mut sidecar.sha256);
+            }
+            app.vault.seal(&id, &file, &sidecar)?;
+            Ok(sidecar.sha256)
+        });
+        match sealed.await {
+            Ok(sha256) => Ok(sha256),
+            Err(error) => Err(self.fail(inner, &error)),
+        }
+    }
+
+    fn sidecar(&self, size: u64, mtime: Timestamp) -> Sidecar {
+        Sidecar {
+            id: self.origin.id.to_string(),
+            client_no: self.origin.client_no.clone(),
+            username: self.origin.account.to_string(),
+            project_no: self.origin.project_no.clone(),
+            path: self.origin.path.clone(),
+            version: self.origin.version,
+            size,
+            sha256: String::new(),
+            mtime: mtime.0,
+            completed: self.app.now().0,
+        }
+    }
+
+    /// Opened to go on, closed without a byte: the version that is there already stands.
+    async fn finish_as_repeat(&self, base: &Id) -> Result<Outcome, Refusal> {
+        self.is_done.store(true, Ordering::Release);
+        self.app.writers.all().remove(self.origin.id.as_str());
+        let repeated = settle::drop_as_repeat(&self.app, &self.origin, base).await;
+        let awaited = repeated.map_err(|e| self.app.internal("record a repeat", &e))?;
+        self.wait_for(awaited).await
+    }
+}
+
+fn told(settled: Settled) -> Result<Outcome, Refusal> {
+    match settled {
+        Settled::Released => Ok(Outcome::Released),
+        Settled::Repeated => Ok(Outcome::Repeated),
+        Settled::Held => Ok(Outcome::Held),
+        Settled::Gone => Ok(Outcome::Released),
+        Settled::Refused(refusal) => Err(refusal),
+    }
+}
+
+/// Writes one piece and hashes it while it is warm.
+fn write_piece(
+    file: &File,
+    at: u64,
+    mut buffer: Vec<u8>,
+    hashing: Hashing,
+) -> std::io::Result<Written> {
+    if !buffer.is_empty() {
+        file.write_all_at(&buffer, at)?;
+    }
+    let hashing = match hashing {
+        Hashing::Along(mut hasher) if hasher.len() == at || buffer.is_empty() => {
+            hasher.update(&buffer);
+            Hashing::Along(hasher)
+        }
+        Hashing::Along(_) | Hashing::WithTheScan => Hashing::WithTheScan,
+    };
+    buffer.clear();
+    Ok(Written { hashing, buffer })
+}
+
+impl Inner {
+    /// Waits for the piece that is on its way to the disk; its error, if it failed.
+    async fn settle_job(&mut self) -> Option<std::io::Error> {
+        let job = self.job.take()?;
+        match job.await {
+            Ok(Ok(written)) => {
+                self.hashing = written.hashing;
+                if self.buffer.capacity() == 0 {
+                    self.buffer = written.buffer;
+                }
+                None
+            }
+            Ok(Err(error)) => Some(error),
+            Err(error) => Some(std::io::Error::other(error)),
+        }
+    }
+
+    /// Writes what is buffered, for a connection that is gone. A failure only means less to resume from.
+    async fn write_out_buffer(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        if buffer.is_empty() || self.failure.is_some() {
+            return;
+        }
+        let (file, at) = (Arc::clone(&self.file), self.buffer_at);
+        let written = blocking(move || file.write_all_at(&buffer, at)).await;
+        self.hashing = Hashing::WithTheScan;
+        if let Err(error) = written {
+            tracing::warn!(%error, "the last bytes of a broken upload could not be written");
+        }
+    }
+
+    /// Moves the watermark below which nothing is missing.
+    fn advance(&mut self, from: u64, to: u64) {
+        if from <= self.contiguous {
+            self.contiguous = self.contiguous.max(to);
+        } else if self.gaps.len() < GAPS_MAX {
+            self.gaps.insert(from, to);
+        }
+        while let Some((&from, &to)) = self.gaps.first_key_value() {
+            if from > self.contiguous {
+                break;
+            }
+            self.gaps.remove(&from);
+            self.contiguous = self.contiguous.max(to);
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.is_done.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.follower.stop();
+        let (app, origin, inner) =
+            (Arc::clone(&self.app), Arc::clone(&self.origin), Arc::clone(&self.inner));
+        self.app.tasks.spawn(async move { break_off(&app, &origin, &inner).await });
+    }
+}
+
+/// The connection is gone without CLOSE: what came is kept for a resume, nothing is kept of nothing.
+async fn break_off(app: &Arc<App>, origin: &Origin, inner: &tokio::sync::Mutex<Inner>) {
+    let mut inner = inner.lock().await;
+    if inner.is_over {
+        return;
+    }
+    inner.is_over = true;
+    inner.settle_job().await;
+    inner.write_out_buffer().await;
+    let (size, damaged) = (inner.end, inner.failure == Some(Refusal::Damaged));
+    let kept = inner.has_written && !damaged;
+    drop(inner);
+    let recorded = if kept {
+        keep_incomplete(app, origin, size).await
+    } else if damaged {
+        let finding = Finding { reason: Refusal::Damaged.code().to_owned(), ..Finding::default() };
+        settle::end_receiving(app, origin, UploadState::Rejected, &finding).await
+    } else {
+        settle::forget_empty(app, origin).await
+    };
+    app.writers.all().remove(origin.id.as_str());
+    if let Err(error) = recorded {
+        tracing::error!(%error, upload = origin.id.as_str(), "broken upload could not be recorded");
+    }
+}
+
+async fn keep_incomplete(app: &App, origin: &Origin, size: u64) -> store::Result<()> {
+    let now = app.now();
+    let mut tx = app.store.write().await?;
+    let kept =
+        uploads::set_incomplete(tx.db(), origin.id.as_str(), app.node.as_str(), size, now).await?;
+    let event = origin.event(EventKind::UploadIncomplete).with("size", size);
+    if kept > 0 {
+        store::events::insert(tx.db(), &event, now).await?;
+    }
+    tx.commit().await?;
+    if kept > 0 {
+        crate::logging::event(&event);
+    }
+    Ok(())
+}
+
+impl Origin {
+    /// An event about this upload.
+    #[must_use]
+    pub fn event(&self, kind: EventKind) -> Event {
+        let mut event = Event::new(kind)
+            .client(&self.client_no)
+            .account(self.account.as_str())
+            .project(&self.project_no)
+            .path(&self.path)
+            .peer(&self.peer)
+            .with("session", self.session.clone());
+        self.id.as_str().clone_into(&mut event.upload_id);
+        event
+    }
+}
+
+/// An event about an upload as its row tells it.
+#[must_use]
+pub fn event_of(row: &UploadRow, kind: EventKind) -> Event {
+    let mut event = Event::new(kind)
+        .client(&row.client_no)
+        .account(&row.username)
+        .project(&row.project_no)
+        .path(&row.path)
+        .peer(&row.peer)
+        .with("size", unsigned(row.size))
+        .with("sha256", row.sha256.clone());
+    row.id.clone_into(&mut event.upload_id);
+    event
+}
+
+/// Whether a name is one that clients use while they write.
+#[must_use]
+pub fn is_temporary(app: &App, name: &str) -> bool {
+    app.config.portal.temporary_names.iter().any(|pattern| pattern.matches(name))
+}
+
+/// The entry's shown name, for the decision whether it is delivered.
+pub(super) async fn name_of(db: impl store::clients::Db<'_>, entry: &str) -> store::Result<String> {
+    Ok(entries::entry(db, entry).await?.map(|e| e.name).unwrap_or_default())
+}

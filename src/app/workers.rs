@@ -1,0 +1,161 @@
+//! What runs beside the fronts: heartbeat, changes, scanner watch, scan queue, mirror, clearing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{App, control, mirror, recovery, scanner, scans};
+use crate::domain::account::{AccountName, Status};
+use crate::store::{Kind, accounts, events, guard, nodes};
+
+/// Changes made by commands take effect within a second without the control socket.
+const POLL_CHANGES: Duration = Duration::from_millis(500);
+const CLEAR_EVERY: Duration = Duration::from_secs(60);
+const CHANGES_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Starts every worker on the application's task tracker.
+pub fn start(app: &Arc<App>, control_socket: PathBuf) {
+    app.tasks.spawn(beat(Arc::clone(app)));
+    app.tasks.spawn(follow_changes(Arc::clone(app)));
+    app.tasks.spawn(scanner::watch_scanner(Arc::clone(app)));
+    app.tasks.spawn(scans::run(Arc::clone(app)));
+    app.tasks.spawn(mirror::run(Arc::clone(app)));
+    app.tasks.spawn(clear(Arc::clone(app)));
+    app.tasks.spawn(control::listen(Arc::clone(app), control_socket));
+}
+
+/// Shows that this process lives, and takes over from those that do not.
+async fn beat(app: Arc<App>) {
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(nodes::HEARTBEAT) => {}
+        }
+        let now = app.now();
+        match nodes::beat(app.store.db(), app.node.as_str(), now).await {
+            Ok(0) => {
+                // Others took us for dead (a long pause): show up again.
+                let host = host_name();
+                let inserted = nodes::insert(
+                    app.store.db(),
+                    app.node.as_str(),
+                    &host,
+                    std::process::id(),
+                    now,
+                )
+                .await;
+                tracing::warn!(
+                    again = inserted.is_ok(),
+                    "this server was taken for dead by another"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the database does not take the heartbeat"),
+        }
+        if app.store.kind() == Kind::Postgres
+            && let Ok(mut dead) = nodes::dead(app.store.db(), now).await
+        {
+            dead.retain(|node| node != app.node.as_str());
+            if let Err(error) = recovery::take_over_from(&app, &dead).await {
+                tracing::error!(%error, "uploads of a dead server could not be taken over");
+            }
+        }
+    }
+}
+
+/// This machine's name, for `nodes`.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Reads what commands changed and makes it count here.
+async fn follow_changes(app: Arc<App>) {
+    let mut seen = events::last_change(app.store.db()).await.unwrap_or(0);
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = app.changes_wake.notified() => {}
+            () = tokio::time::sleep(POLL_CHANGES) => {}
+        }
+        let rows = match events::last_change(app.store.db()).await {
+            Ok(last) if last == seen => continue,
+            Ok(_) => events::changes_after(app.store.db(), seen).await,
+            Err(error) => Err(error),
+        };
+        match rows {
+            Ok(rows) => {
+                for row in rows {
+                    seen = row.seq;
+                    apply(&app, &row.kind, &row.key).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "changes could not be read"),
+        }
+    }
+}
+
+async fn apply(app: &Arc<App>, kind: &str, key: &str) {
+    tracing::debug!(kind, key, "change noticed");
+    match kind {
+        "account" => refresh_account(app, key).await,
+        "default" => {
+            for account in app.sessions.accounts() {
+                refresh_account(app, account.as_str()).await;
+            }
+        }
+        "upload" => app.scans.retry(key),
+        "scan" => {
+            if let Err(error) = scans::enqueue_own(app).await {
+                tracing::error!(%error, "the scan queue could not be filled");
+            }
+        }
+        "delivery" => app.mirror_wake.notify_one(),
+        "ban" => app.guard_wake.notify_one(),
+        // Projects and clients are read anew at each request.
+        _ => {}
+    }
+}
+
+/// Ends the sessions of an account that may no longer be used, and gives others their new settings.
+async fn refresh_account(app: &Arc<App>, username: &str) {
+    let row = match accounts::account(app.store.db(), username).await {
+        Ok(row) => row,
+        Err(error) => {
+            tracing::error!(%error, account = username, "changed account could not be read");
+            return;
+        }
+    };
+    let Some(row) = row.filter(|row| row.status() == Status::Active) else {
+        app.sessions.end(Some(username), None);
+        return;
+    };
+    let (settings, name) = (app.effective_settings(&row).await, AccountName::parse(username));
+    if let (Ok(settings), Some(name)) = (settings, name) {
+        if settings.is_expired(app.now()) {
+            app.sessions.end(Some(username), None);
+        }
+        app.sessions.apply_settings(&name, &Arc::new(settings));
+    }
+}
+
+/// Forgets what has had its time.
+async fn clear(app: Arc<App>) {
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(CLEAR_EVERY) => {}
+        }
+        let cleared = async {
+            recovery::own_orphans(&app).await?;
+            recovery::drop_stale(&app).await?;
+            let now = app.now();
+            events::delete_changes_before(app.store.db(), now.minus(CHANGES_KEPT)).await?;
+            guard::delete_expired(app.store.db(), now).await?;
+            anyhow::Ok(())
+        };
+        if let Err(error) = cleared.await {
+            tracing::error!(%error, "clearing up failed, tried again in a minute");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `ptportal demo`: a complete instance in a folder of its own, with a private clamd and a sample customer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::args::DemoArgs;
+use super::print::out;
+use super::service::until_signal;
+use crate::app::Clock;
+use crate::app::clients::ClientChange;
+use crate::app::orders::JobChange;
+use crate::clamd::{Address, Clamd};
+use crate::domain::account::Status;
+use crate::sftp::keys;
+use crate::{config, logging, serve};
+
+const CLIENT: &str = "1001";
+const USERNAME: &str = "muster";
+const PROJECT: &str = "2026-0815";
+/// The EICAR test file as a signature at any offset, in hex so that no scanner takes this program for the virus.
+const EICAR: &str = "Eicar-Test-Signature:0:*:58354f2150254041505b345c505a58353428505e2937434329377d24\
+                     45494341522d5354414e444152442d414e544956495255532d544553542d46494c452124482b482a\n";
+
+/// Sets the instance up (what is there already stays), and serves it until a signal.
+pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&args.dir)?;
+    let dir = args.dir.canonicalize()?;
+    let mut clamd = start_clamd(&dir).await?;
+    let file = dir.join("ptportal.toml");
+    if !file.exists() {
+        std::fs::write(&file, configuration(args.port))?;
+    }
+    let loaded = config::load(Some(&file), &dir, std::iter::empty())?;
+    logging::start(&loaded.config.log)?;
+    let password = sample_customer(&loaded.config, clock, &dir).await?;
+    let stop = CancellationToken::new();
+    let running = serve::run(loaded.config.clone(), clock, stop.clone());
+    tokio::pin!(running);
+    let ready = until_ready(args.port);
+    let served = tokio::select! {
+        ended = &mut running => ended,
+        () = async {
+            ready.await;
+            explain(&dir, args.port, &password, &loaded.config.sftp.host_key_dir);
+            // A demo that cannot hear signals runs until it is killed.
+            until_signal().await.ok();
+        } => {
+            stop.cancel();
+            running.await
+        }
+    };
+    clamd.kill().await?;
+    served
+}
+
+fn configuration(port: u16) -> String {
+    format!(
+        "# The demo instance. Every key and its default: see README.\n\
+         data_dir = \"data\"\n\n\
+         [sftp]\nlisten = [\"127.0.0.1:{port}\"]\n\n\
+         [scan]\nclamd = \"unix:clamd/clamd.sock\"\n\n\
+         [hotfolder]\nroot = \"hotfolder\"\n\n\
+         [limits]\nmin_free = \"64MiB\"\n"
+    )
+}
+
+/// A clamd of our own: a handful of signatures, the limits that the product needs.
+async fn start_clamd(dir: &Path) -> anyhow::Result<Child> {
+    let Some(program) = find("clamd") else {
+        anyhow::bail!("clamd is not installed; run apt-get install clamav-daemon");
+    };
+    let home = dir.join("clamd");
+    for name in ["db", "tmp"] {
+        std::fs::create_dir_all(home.join(name))?;
+    }
+    std::fs::write(home.join("db/demo.ndb"), EICAR)?;
+    let socket = home.join("clamd.sock");
+    if socket.exists() {
+        std::fs::remove_file(&socket)?;
+    }
+    let at = |name: &str| home.join(name).display().to_string();
+    let text = format!(
+        "LocalSocket {}\nDatabaseDirectory {}\nTemporaryDirectory {}\nLogFile {}\nForeground yes\n\
+         StreamMaxLength 0\nMaxFileSize 0\nMaxScanSize 20G\nMaxScanTime 1200000\nAlertExceedsMax yes\n\
+         AlertEncrypted yes\nMaxThreads 4\n",
+        socket.display(),
+        at("db"),
+        at("tmp"),
+        at("clamd.log"),
+    );
+    let file = home.join("clamd.conf");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(program);
+    command.arg("--config-file").arg(&file).kill_on_drop(true);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn()?;
+    let clamd = Clamd::new(Address::Unix(socket));
+    for _ in 0..600 {
+        if clamd.ping().await.is_ok() {
+            return Ok(child);
+        }
+        if let Some(status) = child.try_wait()? {
+            anyhow::bail!("the demo's clamd ended at once ({status}); see {}", at("clamd.log"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("the demo's clamd does not answer after a minute; see {}", at("clamd.log"));
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(usual)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The sample customer and order; the password stays in `password.txt` of the demo's folder.
+async fn sample_customer(
+    config: &config::Config,
+    clock: Clock,
+    dir: &Path,
+) -> anyhow::Result<String> {
+    let app = serve::open(config.clone(), clock).await?;
+    let file = dir.join("password.txt");
+    if let Ok(password) = std::fs::read_to_string(&file) {
+        return Ok(password.trim().to_owned());
+    }
+    let change = ClientChange {
+        name: Some("Muster & Söhne GmbH".to_owned()),
+        create_hotfolder: Some(true),
+        ..ClientChange::default()
+    };
+    app.add_client(CLIENT, &change).await?;
+    app.create_account(CLIENT, (Some(USERNAME), Status::Active), &[]).await?;
+    let password = generated_password()?;
+    app.set_account_password(USERNAME, &password).await?;
+    let job = JobChange {
+        description: Some("Plakate A1, 500 Stück".to_owned()),
+        due: Some("2026-12-24".to_owned()),
+        contact: None,
+    };
+    app.add_project((CLIENT, PROJECT), &job).await?;
+    std::fs::write(&file, format!("{password}\n"))?;
+    app.store.close().await;
+    Ok(password)
+}
+
+/// 20 letters and digits that are not mixed up on paper.
+fn generated_password() -> anyhow::Result<String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0u8; 20];
+    getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
+    let letter = |byte: u8| LETTERS.get(usize::from(byte & 31)).copied().map_or('x', char::from);
+    Ok(random.into_iter().map(letter).collect())
+}
+
+async fn until_ready(port: u16) {
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn explain(dir: &Path, port: u16, password: &str, key_dir: &Path) {
+    out("");
+    out("ptportal demo is running. Connect with FileZilla or WinSCP (protocol SFTP):");
+    out("  host      127.0.0.1");
+    out(&format!("  port      {port}"));
+    out(&format!("  user      {USERNAME}"));
+    out(&format!("  password  {password}"));
+    for (algorithm, fingerprint) in keys::fingerprints(key_dir) {
+        out(&format!("  host key  {algorithm} {fingerprint}"));
+    }
+    out(&format!("or: sftp -P {port} {USERNAME}@127.0.0.1"));
+    out(&format!(
+        "Upload into /{PROJECT}/Eingehend; what is clean appears below {}",
+        dir.join("hotfolder").display()
+    ));
+    out("Stop with Ctrl-C.");
+}

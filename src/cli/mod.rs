@@ -1,0 +1,104 @@
+//! FRONT the commands of spec section 3, on the same use cases as everything else.
+
+mod args;
+mod demo;
+mod operate;
+mod print;
+mod registry;
+mod service;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use self::args::{Args, Command};
+use self::print::Printer;
+use crate::app::{App, Clock, control};
+use crate::config::{self, Loaded};
+use crate::{logging, serve};
+
+/// What every command works with.
+struct Context {
+    printer: Printer,
+    loaded: Loaded,
+    clock: Clock,
+    is_verbose: bool,
+}
+
+impl Context {
+    /// Opens database and folders for one command.
+    async fn open(&self) -> anyhow::Result<Arc<App>> {
+        serve::open(self.loaded.config.clone(), self.clock).await
+    }
+
+    /// After a change: wakes the server on this data folder, if one runs.
+    async fn wake(&self) {
+        control::wake(&self.loaded.config.data_dir.join("control.sock")).await;
+    }
+}
+
+/// Reads the arguments, runs one command, prints its result or one clear line why not.
+pub async fn main(clock: Clock) -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version go to standard output with status 0, wrong usage to standard error with 2.
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(args, clock).await {
+        Ok(code) => code,
+        Err(error) => {
+            print::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
+    let printer = Printer::new(args.json);
+    if let Command::Demo(demo) = args.command {
+        demo::run(demo, clock).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let loaded = load(args.config.as_deref())?;
+    let context = Context { printer, loaded, clock, is_verbose: args.verbose };
+    if !matches!(args.command, Command::Serve) {
+        start_quiet_log(&context);
+    }
+    match args.command {
+        Command::Serve => service::serve(&context).await?,
+        Command::Check { init_hotfolder } => return service::check(&context, init_hotfolder).await,
+        Command::Config(args::ConfigCommand::Show) => service::show_config(&context)?,
+        Command::Client(command) => registry::client(&context, command).await?,
+        Command::Contact(command) => registry::contact(&context, command).await?,
+        Command::Account(command) => registry::account(&context, command).await?,
+        Command::Project(command) => registry::project(&context, command).await?,
+        Command::Ticket(command) => registry::ticket(&context, command).await?,
+        Command::Default(command) => registry::default(&context, command).await?,
+        Command::Upload(command) => operate::upload(&context, command).await?,
+        Command::Delivery(command) => operate::delivery(&context, command).await?,
+        Command::Events(filter) => operate::events(&context, filter).await?,
+        Command::Ban(command) => operate::ban(&context, command).await?,
+        Command::Demo(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
+    let here: PathBuf = std::env::current_dir()?;
+    Ok(config::load(file, &here, std::env::vars())?)
+}
+
+/// Commands print results; only warnings (or with -v everything) go to the log on standard error.
+fn start_quiet_log(context: &Context) {
+    let level = if context.is_verbose { "debug" } else { "error" };
+    let log =
+        config::Log { level: level.to_owned(), file: None, ..context.loaded.config.log.clone() };
+    if let Err(error) = logging::start(&log) {
+        print::complain(&format!("log: {error}"));
+    }
+}

@@ -1,0 +1,381 @@
+//! What file and environment give, as a flat map of keys; and which keys are refused.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::load::{ConfigError, Source};
+use super::value::quoted;
+
+/// Keys of spec section 4 that a later version will know.
+const LATER: [&str; 23] = [
+    "ftps.passive_ports",
+    "ftps.passive_host",
+    "ftps.certificate",
+    "ftps.private_key",
+    "ftps.require_session_reuse",
+    "web.base_url",
+    "web.tls",
+    "web.trusted_proxies",
+    "api.public",
+    "api.tls",
+    "hotfolder.publish",
+    "portal.link_ttl",
+    "retention.keep_delivered",
+    "retention.quarantine",
+    "retention.events",
+    "retention.mails",
+    "hooks.dir",
+    "hooks.timeout",
+    "webhook",
+    "webhook.url",
+    "webhook.events",
+    "webhook.secret",
+    "mail.client_ini",
+];
+
+/// Services that may be switched off already, so that a file for a later version can be used.
+const SERVICES: [(&str, &str); 5] = [
+    ("ftps.listen", "FTPS"),
+    ("ftps.implicit_listen", "FTPS"),
+    ("web.listen", "web"),
+    ("api.listen", "order API"),
+    ("admin.listen", "admin"),
+];
+
+const LATER_TEXT: &str = "not part of this version of ptportal; remove it";
+
+/// A value as it was written, before it has a meaning.
+#[derive(Debug, Clone)]
+pub(super) enum Raw {
+    Text(String),
+    Number(i64),
+    Switch(bool),
+    List(Vec<Self>),
+    /// Empty, or one of an array of tables.
+    Table,
+    /// What no key takes; holds its description.
+    Other(&'static str),
+}
+
+impl Raw {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Number(_) => "a number",
+            Self::Switch(_) => "true or false",
+            Self::List(_) => "a list",
+            Self::Table => "a table",
+            Self::Other(kind) => kind,
+        }
+    }
+
+    /// Short enough to stand in a message.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Text(_) | Self::Number(_) | Self::Switch(_) => self.to_toml(),
+            Self::List(_) | Self::Table | Self::Other(_) => self.kind().to_owned(),
+        }
+    }
+
+    pub(super) fn to_toml(&self) -> String {
+        match self {
+            Self::Text(text) => quoted(text),
+            Self::Number(number) => number.to_string(),
+            Self::Switch(on) => on.to_string(),
+            Self::List(entries) => {
+                let entries: Vec<String> = entries.iter().map(Self::to_toml).collect();
+                format!("[{}]", entries.join(", "))
+            }
+            Self::Table => "{}".to_owned(),
+            Self::Other(kind) => (*kind).to_owned(),
+        }
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(text.to_string()),
+            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+                .map_or(Self::Other("a number out of range"), Self::Number),
+            DeValue::Float(_) => Self::Other("a number with a fraction"),
+            DeValue::Boolean(on) => Self::Switch(*on),
+            DeValue::Datetime(_) => Self::Other("a date or time"),
+            DeValue::Array(entries) => {
+                Self::List(entries.iter().map(|entry| Self::from_toml(entry.get_ref())).collect())
+            }
+            DeValue::Table(_) => Self::Table,
+        }
+    }
+
+    /// Reads a variable's text as the kind that the key's default has.
+    pub(super) fn from_variable(text: &str, default: &Self) -> Result<Self, String> {
+        match default {
+            Self::Text(_) | Self::Table | Self::Other(_) => Ok(Self::Text(text.to_owned())),
+            Self::Number(_) => text.trim().parse().map(Self::Number).map_err(|_| {
+                format!(
+                    "{} is not a whole number; write for example {}",
+                    quoted(text),
+                    default.to_toml()
+                )
+            }),
+            Self::Switch(_) => text
+                .trim()
+                .parse()
+                .map(Self::Switch)
+                .map_err(|_| format!("{} is neither true nor false", quoted(text))),
+            Self::List(_) => Self::list_from_variable(text),
+        }
+    }
+
+    fn list_from_variable(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        // A bracket may also begin an IPv6 address or a pattern, so TOML is tried, not demanded.
+        if text.starts_with('[') {
+            match DeValue::parse(text) {
+                Ok(value) if value.get_ref().is_array() => {
+                    return Ok(Self::from_toml(value.get_ref()));
+                }
+                Err(error) if text.starts_with("[\"") || text.starts_with("['") => {
+                    return Err(format!("is not a TOML list: {}", one_line(error.message())));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if text.is_empty() {
+            return Ok(Self::List(Vec::new()));
+        }
+        Ok(Self::List(text.split(',').map(|entry| Self::Text(entry.trim().to_owned())).collect()))
+    }
+}
+
+/// One value and where it stands.
+#[derive(Debug, Clone)]
+pub(super) enum Given {
+    InFile { value: Raw, line: usize },
+    InVariable { name: String, text: String },
+}
+
+impl Given {
+    pub(super) fn source(&self) -> Source {
+        match self {
+            Self::InFile { line, .. } => Source::File { line: *line },
+            Self::InVariable { name, .. } => Source::Environment { variable: name.clone() },
+        }
+    }
+
+    pub(super) fn value(self, default: &Raw) -> Result<Raw, String> {
+        match self {
+            Self::InFile { value, .. } => Ok(value),
+            Self::InVariable { text, .. } => Raw::from_variable(&text, default),
+        }
+    }
+
+    fn is_table(&self) -> bool {
+        match self {
+            Self::InFile { value, .. } => matches!(value, Raw::Table),
+            Self::InVariable { .. } => false,
+        }
+    }
+
+    fn is_empty_list(&self) -> bool {
+        match self.clone().value(&Raw::List(Vec::new())) {
+            Ok(Raw::List(entries)) => entries.is_empty(),
+            Ok(Raw::Text(_) | Raw::Number(_) | Raw::Switch(_) | Raw::Table | Raw::Other(_))
+            | Err(_) => false,
+        }
+    }
+
+    /// File first, in its order, then the environment.
+    fn rank(&self) -> usize {
+        match self {
+            Self::InFile { line, .. } => *line,
+            Self::InVariable { .. } => usize::MAX,
+        }
+    }
+}
+
+/// Everything that was given, by dotted key.
+#[derive(Debug, Default)]
+pub(super) struct Settings(BTreeMap<String, Given>);
+
+impl Settings {
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        let syntax = |offset: usize, problem: String| ConfigError::Syntax {
+            place: Source::File { line: line_of(bytes, offset) }.place(Some(path)),
+            problem,
+        };
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            syntax(error.valid_up_to(), "is not UTF-8; save the file as UTF-8".to_owned())
+        })?;
+        let document = DeTable::parse(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            syntax(offset, format!("is not valid TOML: {}", one_line(error.message())))
+        })?;
+        let mut settings = Self::default();
+        settings.flatten(bytes, "", document.get_ref());
+        Ok(settings)
+    }
+
+    pub(super) fn take(&mut self, key: &str) -> Option<Given> {
+        self.0.remove(key)
+    }
+
+    fn flatten(&mut self, bytes: &[u8], prefix: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let key = format!("{prefix}{}", segment(name.get_ref()));
+            match value.get_ref().as_table() {
+                Some(inner) if !inner.is_empty() => {
+                    self.flatten(bytes, &format!("{key}."), inner);
+                }
+                Some(_) | None => {
+                    let value = Raw::from_toml(value.get_ref());
+                    let line = line_of(bytes, name.span().start);
+                    self.0.insert(key, Given::InFile { value, line });
+                }
+            }
+        }
+    }
+}
+
+/// Lays the variables over the file's values; other programs' variables are passed over.
+pub(super) fn overlay(
+    settings: &mut Settings,
+    environment: Vec<(String, String)>,
+    known: &[String],
+) -> Result<(), ConfigError> {
+    let all: Vec<&str> = known
+        .iter()
+        .map(String::as_str)
+        .chain(LATER)
+        .chain(SERVICES.into_iter().map(|(key, _)| key))
+        .collect();
+    for (name, text) in environment {
+        let Some(rest) = name.strip_prefix("PTPORTAL_") else { continue };
+        if rest == "CONFIG" || rest.starts_with("TEST_") {
+            continue;
+        }
+        if let Some(key) = all.iter().find(|key| variable(key) == name) {
+            settings.0.insert((*key).to_owned(), Given::InVariable { name, text });
+        } else if let Some(problem) = objection_to_variable(rest, known) {
+            let key = dotted(rest);
+            return Err(ConfigError::Key { place: name, key, problem });
+        }
+    }
+    Ok(())
+}
+
+/// Why a variable after `PTPORTAL_` that is no key's is refused; none if it is not ours.
+fn objection_to_variable(rest: &str, known: &[String]) -> Option<String> {
+    let flat = rest.to_lowercase().replace("__", "_");
+    // A wrong case or a single underscore would else be overlooked in silence.
+    let same = known.iter().find(|key| key.replace('.', "_") == flat);
+    if let Some(key) = same {
+        return Some(format!("unknown variable; write {}", variable(key)));
+    }
+    if rest.contains("__") {
+        return Some(match nearest(&dotted(rest), known) {
+            Some(key) => format!("unknown key; did you mean {}?", variable(key)),
+            None => "unknown key; remove the variable or correct its name".to_owned(),
+        });
+    }
+    let key =
+        known.iter().filter(|key| !key.contains('.')).find(|key| distance(&flat, key) <= 2)?;
+    Some(format!("unknown key; did you mean {}?", variable(key)))
+}
+
+fn dotted(rest: &str) -> String {
+    rest.to_lowercase().replace("__", ".")
+}
+
+fn variable(key: &str) -> String {
+    format!("PTPORTAL_{}", key.replace('.', "__").to_uppercase())
+}
+
+/// Refuses the first key that nobody will read.
+pub(super) fn refuse_unknown(
+    settings: &Settings,
+    known: &[String],
+    file: Option<&Path>,
+) -> Result<(), ConfigError> {
+    let mut entries: Vec<(&String, &Given)> = settings.0.iter().collect();
+    entries.sort_by_key(|(_, given)| given.rank());
+    for (key, given) in entries {
+        if let Some(problem) = objection(key, given, known) {
+            let place = given.source().place(file);
+            return Err(ConfigError::Key { place, key: key.clone(), problem });
+        }
+    }
+    Ok(())
+}
+
+fn objection(key: &str, given: &Given, known: &[String]) -> Option<String> {
+    if known.iter().any(|known| known == key) {
+        return None;
+    }
+    if let Some((_, service)) = SERVICES.iter().find(|(name, _)| *name == key) {
+        return (!given.is_empty_list()).then(|| {
+            format!(
+                "the {service} service is not part of this version; remove the key or set it to []"
+            )
+        });
+    }
+    let begins = |name: &str| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    if known.iter().any(|name| begins(name)) {
+        return (!given.is_table())
+            .then(|| format!("is a section; write [{key}] and its keys on the lines below it"));
+    }
+    // A section of a later version, even if it is empty.
+    let mut later = LATER.into_iter().chain(SERVICES.into_iter().map(|(name, _)| name));
+    if later.any(|name| name == key || begins(name)) {
+        return Some(LATER_TEXT.to_owned());
+    }
+    Some(match nearest(key, known) {
+        Some(name) => format!("unknown key; did you mean {name}?"),
+        None => "unknown key; remove it or correct its name".to_owned(),
+    })
+}
+
+/// A known key that is almost this one, or has its name in another section.
+fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
+    let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    let close = known
+        .iter()
+        .map(|name| (distance(key.trim_matches('"'), name), name))
+        .filter(|(distance, _)| *distance <= 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name);
+    close.or_else(|| known.iter().find(|name| last(name) == last(key))).map(String::as_str)
+}
+
+/// How many characters to insert, drop or exchange (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
+    for (index, from) in left.chars().enumerate() {
+        let mut diagonal = index;
+        let mut last = index.saturating_add(1);
+        let mut next = vec![last];
+        for (to, above) in right.chars().zip(row.into_iter().skip(1)) {
+            let exchanged = diagonal.saturating_add(usize::from(from != to));
+            last = exchanged.min(above.min(last).saturating_add(1));
+            next.push(last);
+            diagonal = above;
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// A key's part as TOML writes it, so that `"scan.window"` is not taken for `scan.window`.
+fn segment(name: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { quoted(name) }
+}
+
+fn line_of(bytes: &[u8], offset: usize) -> usize {
+    bytes.iter().take(offset).filter(|byte| **byte == b'\n').count().saturating_add(1)
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

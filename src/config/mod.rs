@@ -1,0 +1,188 @@
+//! The configuration: `ptportal.toml`, overlaid by `PTPORTAL_SECTION__KEY` (spec section 4).
+//!
+//! Read once at the start and turned into types; what stands here is never checked again. It
+//! knows nothing of the services that use it.
+
+mod given;
+mod load;
+mod reader;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use glob::Pattern;
+
+use crate::domain::account::Language;
+
+pub use crate::domain::verdict::{OnEncrypted, OnOversize};
+
+pub use load::{ConfigError, Loaded, Origin, Source, load};
+
+/// Every setting of the portal (spec section 4). All paths are resolved.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Of operators, and of accounts that name none.
+    pub language: Language,
+    /// Holds vault, spool, quarantine, lock and, without a server, the database.
+    pub data_dir: PathBuf,
+    pub database: Database,
+    pub sftp: Sftp,
+    pub scan: Scan,
+    pub hotfolder: Hotfolder,
+    pub portal: Portal,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+/// `[database]` (spec section 4).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Empty: `SQLite` in `data_dir`; else begins with `postgres://` or `postgresql://`.
+    pub url: String,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("url", &value::masked_url(&self.url)).finish()
+    }
+}
+
+/// `[sftp]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Sftp {
+    /// Empty switches the service off.
+    pub listen: Vec<SocketAddr>,
+    /// Adds DH group 16/18 and plain hmac-sha2 for old clients.
+    pub legacy_algorithms: bool,
+    pub host_key_dir: PathBuf,
+}
+
+/// `[scan]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Scan {
+    pub clamd: ClamdAddress,
+    pub transport: Transport,
+    /// Bytes scanned at once while the upload runs; from 1 MiB to 1 GiB.
+    pub window: u64,
+    pub accept_unscanned: bool,
+    /// Signatures that hold a file for an operator instead of calling it a virus.
+    pub hold_signatures: Vec<Pattern>,
+    pub answer_within: Patience,
+    pub on_oversize: OnOversize,
+    pub on_encrypted: OnEncrypted,
+    /// Unscanned bytes accepted while the scanner is away or behind.
+    pub pending_max: u64,
+    /// Keeps infected files, never served.
+    pub quarantine: bool,
+}
+
+/// Where clamd listens (spec section 4, `scan.clamd`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClamdAddress {
+    Unix(PathBuf),
+    /// `host:port`, the host in brackets if it is an IPv6 address; resolved at each connect.
+    Tcp(String),
+    /// Only together with `accept_unscanned = true`.
+    Off,
+}
+
+/// How bytes reach clamd (spec section 4, `scan.transport`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// The first whose canaries pass.
+    Auto,
+    /// Passed descriptors; never with [`ClamdAddress::Tcp`].
+    Fildes,
+    Instream,
+}
+
+/// How long a client waits for the verdict (spec section 4, `scan.answer_within`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// After this it is told "received, virus scan pending".
+    For(Duration),
+    /// For ever.
+    Verdict,
+}
+
+/// `[hotfolder]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Hotfolder {
+    /// None switches the push off.
+    pub root: Option<PathBuf>,
+    /// A relative path of known placeholders and text, without `.` and `..`.
+    pub layout: String,
+    pub on_conflict: OnConflict,
+    /// Passes between release or rename and delivery.
+    pub delivery_delay: Duration,
+    /// Renaming a delivered file renames an untaken, unchanged copy.
+    pub rename_follows: bool,
+    /// Makes a folder per ticket below the upload folder.
+    pub ticket_folders: bool,
+    /// Delivers also what repeats the latest version (spec section 7).
+    pub deliver_repeats: bool,
+}
+
+/// What happens when the name is taken in the hotfolder (spec section 4, `hotfolder.on_conflict`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    KeepBoth,
+    /// Only a file that the portal placed and nobody changed, else as [`Self::KeepBoth`].
+    Replace,
+}
+
+/// `[portal]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Portal {
+    /// At least one; unique names in NFC without `/`; the first is the upload folder.
+    pub folders: Vec<String>,
+    /// The name of a project's folder; contains `{project_no}`.
+    pub project_folder: String,
+    /// An unfinished upload is dropped after this.
+    pub incomplete_ttl: Duration,
+    /// Names that clients use while an upload runs.
+    pub temporary_names: Vec<Pattern>,
+}
+
+/// `[limits]` (spec section 4). Counts are at least 1.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_ip: usize,
+    pub sessions_per_account: usize,
+    /// Beyond it new connections are refused at random, then all.
+    pub unauthenticated: usize,
+    pub login_grace: Duration,
+    pub idle_timeout: Duration,
+    /// In bytes; an account may have its own.
+    pub max_file_size: u64,
+    /// Less free bytes in `data_dir`: new uploads are refused.
+    pub min_free: u64,
+    /// Failed logins per address within `ban_window`.
+    pub ban_after: u32,
+    pub ban_window: Duration,
+    pub ban_time: Duration,
+}
+
+/// `[log]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub format: LogFormat,
+    /// One of `error`, `warn`, `info`, `debug`, `trace`.
+    pub level: String,
+    /// None: standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// The form of a log line (spec section 4, `log.format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}

@@ -1,0 +1,173 @@
+//! The one table of keys: name, default and meaning of each (spec section 4).
+
+use super::load::ConfigError;
+use super::reader::Reader;
+use super::value::{self, GIB, MIB};
+use super::{
+    ClamdAddress, Config, Database, Hotfolder, Limits, Log, LogFormat, OnConflict, OnEncrypted,
+    OnOversize, Portal, Scan, Sftp, Transport,
+};
+
+/// Names of clients while an upload runs: `WinSCP`, rclone, lftp, browsers, Cyberduck.
+const TEMPORARY_NAMES: [&str; 7] = [
+    "*.filepart",
+    "*.part",
+    "*.partial",
+    "*.tmp",
+    "*.crdownload",
+    ".in.*",
+    "*-[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]-*-*-*-*",
+];
+
+pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
+    Ok(Config {
+        language: reader.parsed("language", "de", str::parse)?,
+        data_dir: reader.path("data_dir", "data")?,
+        database: Database { url: reader.parsed("database.url", "", value::database_url)? },
+        sftp: Sftp {
+            listen: reader.addresses("sftp.listen", &["[::]:2022"])?,
+            legacy_algorithms: reader.switch("sftp.legacy_algorithms", false)?,
+            host_key_dir: reader.path("sftp.host_key_dir", "certs")?,
+        },
+        scan: scan(reader)?,
+        hotfolder: hotfolder(reader)?,
+        portal: portal(reader)?,
+        limits: limits(reader)?,
+        log: log(reader)?,
+    })
+}
+
+fn scan(reader: &mut Reader) -> Result<Scan, ConfigError> {
+    let base = reader.base().to_owned();
+    let scan = Scan {
+        clamd: reader.parsed("scan.clamd", "unix:/run/clamav/clamd.ctl", |text| {
+            value::clamd_address(text, &base)
+        })?,
+        transport: reader.choice(
+            "scan.transport",
+            "auto",
+            &[
+                ("auto", Transport::Auto),
+                ("fildes", Transport::Fildes),
+                ("instream", Transport::Instream),
+            ],
+        )?,
+        window: reader.size("scan.window", "16MiB", MIB..=GIB)?,
+        accept_unscanned: reader.switch("scan.accept_unscanned", false)?,
+        hold_signatures: reader.patterns("scan.hold_signatures", &["PUA.*", "Heuristics.*"])?,
+        answer_within: reader.parsed("scan.answer_within", "12s", value::patience)?,
+        on_oversize: reader.choice(
+            "scan.on_oversize",
+            "hold",
+            &[("hold", OnOversize::Hold), ("reject", OnOversize::Reject)],
+        )?,
+        on_encrypted: reader.choice(
+            "scan.on_encrypted",
+            "release",
+            &[
+                ("release", OnEncrypted::Release),
+                ("hold", OnEncrypted::Hold),
+                ("reject", OnEncrypted::Reject),
+            ],
+        )?,
+        pending_max: reader.size("scan.pending_max", "50GiB", 0..=u64::MAX)?,
+        quarantine: reader.switch("scan.quarantine", true)?,
+    };
+    match scan.clamd {
+        ClamdAddress::Off if !scan.accept_unscanned => Err(reader.refuse(
+            "scan.clamd",
+            "\"off\" lets files pass without a virus scan; \
+             set scan.accept_unscanned = true as well, or name the address of clamd",
+        )),
+        ClamdAddress::Tcp(_) if scan.transport == Transport::Fildes => Err(reader.refuse(
+            "scan.transport",
+            "\"fildes\" passes descriptors and needs a clamd at unix:; \
+             write auto or instream for one at tcp:",
+        )),
+        ClamdAddress::Unix(_) | ClamdAddress::Tcp(_) | ClamdAddress::Off => Ok(scan),
+    }
+}
+
+fn hotfolder(reader: &mut Reader) -> Result<Hotfolder, ConfigError> {
+    Ok(Hotfolder {
+        root: reader.path_or_none("hotfolder.root", "hotfolder")?,
+        layout: reader.parsed(
+            "hotfolder.layout",
+            "{client_no}/{project_no}/{folder}",
+            value::layout,
+        )?,
+        on_conflict: reader.choice(
+            "hotfolder.on_conflict",
+            "keep-both",
+            &[("keep-both", OnConflict::KeepBoth), ("replace", OnConflict::Replace)],
+        )?,
+        delivery_delay: reader.duration("hotfolder.delivery_delay", "2s")?,
+        rename_follows: reader.switch("hotfolder.rename_follows", false)?,
+        ticket_folders: reader.switch("hotfolder.ticket_folders", false)?,
+        deliver_repeats: reader.switch("hotfolder.deliver_repeats", false)?,
+    })
+}
+
+fn portal(reader: &mut Reader) -> Result<Portal, ConfigError> {
+    Ok(Portal {
+        folders: folders(reader)?,
+        project_folder: reader.parsed(
+            "portal.project_folder",
+            "{project_no}",
+            value::project_folder,
+        )?,
+        incomplete_ttl: reader.lasting("portal.incomplete_ttl", "72h")?,
+        temporary_names: reader.patterns("portal.temporary_names", &TEMPORARY_NAMES)?,
+    })
+}
+
+fn folders(reader: &mut Reader) -> Result<Vec<String>, ConfigError> {
+    const KEY: &str = "portal.folders";
+    let folders =
+        reader.parsed_list(KEY, &["Eingehend", "In Bearbeitung", "Final"], value::folder_name)?;
+    if folders.is_empty() {
+        return Err(reader.refuse(KEY, "is empty; name at least the upload folder"));
+    }
+    let mut seen = Vec::new();
+    for folder in &folders {
+        // Shares of Windows know one name in any case.
+        let name = folder.to_lowercase();
+        if seen.contains(&name) {
+            let problem = format!("{} is named twice; remove one", value::quoted(folder));
+            return Err(reader.refuse(KEY, problem));
+        }
+        seen.push(name);
+    }
+    Ok(folders)
+}
+
+fn limits(reader: &mut Reader) -> Result<Limits, ConfigError> {
+    Ok(Limits {
+        connections: reader.count("limits.connections", 1000)?,
+        connections_per_ip: reader.count("limits.connections_per_ip", 50)?,
+        sessions_per_account: reader.count("limits.sessions_per_account", 20)?,
+        unauthenticated: reader.count("limits.unauthenticated", 100)?,
+        login_grace: reader.lasting("limits.login_grace", "30s")?,
+        idle_timeout: reader.lasting("limits.idle_timeout", "10m")?,
+        max_file_size: reader.size("limits.max_file_size", "50GiB", 1..=u64::MAX)?,
+        min_free: reader.size("limits.min_free", "5GiB", 0..=u64::MAX)?,
+        ban_after: reader.count("limits.ban_after", 10)?,
+        ban_window: reader.lasting("limits.ban_window", "10m")?,
+        ban_time: reader.duration("limits.ban_time", "30m")?,
+    })
+}
+
+fn log(reader: &mut Reader) -> Result<Log, ConfigError> {
+    let level = |name: &'static str| (name, name);
+    Ok(Log {
+        format: reader.choice(
+            "log.format",
+            "text",
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        )?,
+        level: reader
+            .choice("log.level", "info", &["error", "warn", "info", "debug", "trace"].map(level))?
+            .to_owned(),
+        file: reader.path_or_none("log.file", "")?,
+    })
+}

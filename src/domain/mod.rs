@@ -1,0 +1,13 @@
+//! The rules of the product: no I/O, no async, no clock, no randomness. `now` and bytes are parameters.
+
+pub mod account;
+pub mod content;
+pub mod event;
+pub mod hotname;
+pub mod id;
+pub mod order;
+pub mod path;
+pub mod refusal;
+pub mod time;
+pub mod upload;
+pub mod verdict;

@@ -1,0 +1,215 @@
+//! What stands before every front: connection limits, random early drop, login grace, bans.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::domain::event::{Event, EventKind};
+use crate::store::{events, guard};
+
+/// How often bans made by others are read.
+const REFRESH: Duration = Duration::from_secs(5);
+/// Addresses whose failures are remembered.
+const FAILURES_MAX: usize = 100_000;
+
+/// Why a connection is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    Banned,
+    TooMany,
+    TooManyFromAddress,
+    TooManyUnauthenticated,
+}
+
+impl Denied {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Banned => "the address is banned",
+            Self::TooMany => "limits.connections is reached",
+            Self::TooManyFromAddress => "limits.connections_per_ip is reached",
+            Self::TooManyUnauthenticated => "limits.unauthenticated is reached",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    total: usize,
+    unauthenticated: usize,
+    by_address: HashMap<IpAddr, usize>,
+    failures: HashMap<IpAddr, Vec<Instant>>,
+    banned: HashMap<IpAddr, i64>,
+}
+
+/// Counts connections of this process, and knows who is banned.
+pub struct Guard {
+    app: Arc<App>,
+    counts: Mutex<Counts>,
+}
+
+/// A place for one connection; dropping it frees the place.
+pub struct Ticket {
+    guard: Arc<Guard>,
+    peer: IpAddr,
+    is_authenticated: bool,
+}
+
+impl Guard {
+    #[must_use]
+    pub fn new(app: Arc<App>) -> Arc<Self> {
+        Arc::new(Self { app, counts: Mutex::default() })
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a connection in, or says why not.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Ticket, Denied> {
+        let limits = &self.app.config.limits;
+        let peer = peer.to_canonical();
+        let now = self.app.now();
+        let mut counts = self.counts();
+        if counts.banned.get(&peer).is_some_and(|until| *until > now.0) {
+            return Err(Denied::Banned);
+        }
+        if counts.total >= limits.connections {
+            return Err(Denied::TooMany);
+        }
+        if counts.by_address.get(&peer).is_some_and(|n| *n >= limits.connections_per_ip) {
+            return Err(Denied::TooManyFromAddress);
+        }
+        let over = counts.unauthenticated.saturating_sub(limits.unauthenticated);
+        let refuses = match counts.unauthenticated {
+            n if n < limits.unauthenticated => false,
+            n if n >= limits.unauthenticated.saturating_mul(2) => true,
+            _ => chance(over.saturating_add(1), limits.unauthenticated),
+        };
+        if refuses {
+            return Err(Denied::TooManyUnauthenticated);
+        }
+        counts.total = counts.total.saturating_add(1);
+        counts.unauthenticated = counts.unauthenticated.saturating_add(1);
+        let here = counts.by_address.entry(peer).or_default();
+        *here = here.saturating_add(1);
+        drop(counts);
+        Ok(Ticket { guard: Arc::clone(self), peer, is_authenticated: false })
+    }
+
+    /// Connections now: all, and those that have not logged in.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        let counts = self.counts();
+        (counts.total, counts.unauthenticated)
+    }
+
+    /// A password was rejected. An address with a live good session is never banned.
+    pub async fn note_failure(&self, peer: IpAddr) {
+        let limits = &self.app.config.limits;
+        let peer = peer.to_canonical();
+        let failed = {
+            let mut counts = self.counts();
+            if counts.failures.len() >= FAILURES_MAX {
+                counts
+                    .failures
+                    .retain(|_, at| at.last().is_some_and(|t| t.elapsed() < limits.ban_window));
+            }
+            let recent = counts.failures.entry(peer).or_default();
+            recent.retain(|at| at.elapsed() < limits.ban_window);
+            recent.push(Instant::now());
+            recent.len()
+        };
+        let limit = usize::try_from(limits.ban_after).unwrap_or(usize::MAX);
+        if failed >= limit && !self.app.sessions.has_peer(peer) {
+            self.ban(peer, failed).await;
+        }
+    }
+
+    async fn ban(&self, peer: IpAddr, failed: usize) {
+        let now = self.app.now();
+        let until = now.plus(self.app.config.limits.ban_time);
+        {
+            let mut counts = self.counts();
+            counts.banned.insert(peer, until.0);
+            counts.failures.remove(&peer);
+        }
+        let reason = format!("{failed} failed logins");
+        let event = Event::new(EventKind::LoginBanned)
+            .peer(&peer.to_string())
+            .with("reason", reason.clone())
+            .with("until", until.to_string());
+        let written = async {
+            let mut tx = self.app.store.write().await?;
+            guard::ban(tx.db(), &peer.to_string(), until, &reason, now).await?;
+            events::note_change(tx.db(), "ban", &peer.to_string(), now).await?;
+            tx.commit().await
+        };
+        if let Err(error) = written.await {
+            tracing::error!(%error, "a ban could not be written down; it holds in this process");
+        }
+        self.app.record(event).await;
+    }
+
+    /// Follows the bans in the database: those of other servers, and those that an operator removed.
+    pub async fn follow_bans(self: Arc<Self>) {
+        loop {
+            match guard::bans(self.app.store.db(), self.app.now()).await {
+                Ok(rows) => {
+                    let banned = rows
+                        .into_iter()
+                        .filter_map(|row| Some((row.address.parse().ok()?, row.until)));
+                    self.counts().banned = banned.collect();
+                }
+                Err(error) => tracing::error!(%error, "bans could not be read"),
+            }
+            tokio::select! {
+                () = self.app.stop.cancelled() => return,
+                () = self.app.guard_wake.notified() => {}
+                () = tokio::time::sleep(REFRESH) => {}
+            }
+        }
+    }
+}
+
+/// True in `n` of `of` cases.
+fn chance(n: usize, of: usize) -> bool {
+    let mut random = [0u8; 2];
+    if getrandom::fill(&mut random).is_err() {
+        return true;
+    }
+    let roll = usize::from(u16::from_be_bytes(random)).checked_rem(of.max(1)).unwrap_or(0);
+    roll < n
+}
+
+impl Ticket {
+    /// The client has logged in.
+    pub fn authenticated(&mut self) {
+        if !self.is_authenticated {
+            self.is_authenticated = true;
+            let mut counts = self.guard.counts();
+            counts.unauthenticated = counts.unauthenticated.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut counts = self.guard.counts();
+        counts.total = counts.total.saturating_sub(1);
+        if !self.is_authenticated {
+            counts.unauthenticated = counts.unauthenticated.saturating_sub(1);
+        }
+        if let Some(here) = counts.by_address.get_mut(&self.peer) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                counts.by_address.remove(&self.peer);
+            }
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! ADAPTER the share that PTworkflow and the RIP read.
+//!
+//! Nothing is written without the marker file: an unmounted share must not fill the local disk. A file is copied
+//! under a temporary name in a hidden folder of the same file system, verified, made durable, and then renamed
+//! into place without overwriting. All calls block; callers run them on the blocking pool.
+
+use std::fs::{self, File, FileTimes, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+
+use crate::domain::content::{ContentHash, ContentHasher};
+use crate::domain::hotname::{self, SafeName};
+use crate::domain::time::Timestamp;
+
+/// Proves that the share is mounted and is ours.
+pub const MARKER: &str = ".ptportal-share-id";
+/// Where files grow; hidden, so that no watcher looks.
+pub const TEMP_DIR: &str = ".ptportal-tmp";
+
+/// Why the share cannot be used now.
+#[derive(Debug, thiserror::Error)]
+pub enum HotfolderError {
+    #[error(
+        "the marker {marker} is missing: the share is not mounted, or the folder was emptied; mount it, or run `ptportal check --init-hotfolder`"
+    )]
+    NoMarker { marker: PathBuf },
+    #[error(
+        "the marker {marker} belongs to another share ({found} instead of {expected}); mount the right one, or run `ptportal check --init-hotfolder`"
+    )]
+    OtherShare { marker: PathBuf, found: String, expected: String },
+    #[error(
+        "the copy of {name} in the hotfolder differs from the vault (SHA-256 {copied} instead of {expected})"
+    )]
+    Differs { name: String, copied: String, expected: String },
+    #[error("the lease of this delivery went to another worker")]
+    LeaseLost,
+    #[error("{what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// How a rename into place ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// It is in place now.
+    Now,
+    /// The temporary file was gone: an earlier attempt has placed it.
+    Before,
+    /// The name is taken; choose another and record it first.
+    Taken,
+}
+
+/// The folder tree of the print shop.
+pub struct Hotfolder {
+    root: PathBuf,
+    share_id: String,
+    /// Where neither RENAME_NOREPLACE nor links work, checking and renaming happens under this lock.
+    placing: Mutex<()>,
+}
+
+fn io_error<'p>(what: &'static str, path: &'p Path) -> impl Fn(io::Error) -> HotfolderError + 'p {
+    move |source| HotfolderError::Io { what, path: path.to_owned(), source }
+}
+
+impl Hotfolder {
+    /// Opens the share. `id_file` (in the data folder) remembers which share is ours: at the very first start the
+    /// marker is made, later a missing one means "not mounted".
+    ///
+    /// # Errors
+    /// When the marker cannot be made or the id not be kept.
+    pub fn open(root: &Path, id_file: &Path, new_id: &str) -> Result<Self, HotfolderError> {
+        let known = fs::read_to_string(id_file).ok().map(|t| t.trim().to_owned());
+        let share_id = match known {
+            Some(id) => id,
+            None => {
+                let marker = root.join(MARKER);
+                let id = match fs::read_to_string(&marker) {
+                    Ok(text) => text.trim().to_owned(),
+                    Err(_) => {
+                        write_marker(root, new_id)?;
+                        new_id.to_owned()
+                    }
+                };
+                write_synced(id_file, &id).map_err(io_error("cannot write", id_file))?;
+                id
+            }
+        };
+        Ok(Self { root: root.to_owned(), share_id, placing: Mutex::new(()) })
+    }
+
+    /// Makes the marker anew: an operator says that this is the right folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn init_marker(&self) -> Result<(), HotfolderError> {
+        write_marker(&self.root, &self.share_id)
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Looks whether the share is there and ours; before every use.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check_marker(&self) -> Result<(), HotfolderError> {
+        let marker = self.root.join(MARKER);
+        match fs::read_to_string(&marker) {
+            Ok(text) if text.trim() == self.share_id => Ok(()),
+            Ok(text) => Err(HotfolderError::OtherShare {
+                marker,
+                found: text.trim().to_owned(),
+                expected: self.share_id.clone(),
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(HotfolderError::NoMarker { marker })
+            }
+            Err(source) => Err(HotfolderError::Io { what: "cannot read", path: marker, source }),
+        }
+    }
+
+    fn temp_path(&self, temp_name: &str) -> PathBuf {
+        self.root.join(TEMP_DIR).join(temp_name)
+    }
+
+    #[must_use]
+    pub fn temp_exists(&self, temp_name: &str) -> bool {
+        self.temp_path(temp_name).exists()
+    }
+
+    /// Copies a content to a temporary file while hashing it, compares, sets the customer's time, and makes file
+    /// and folder durable. `keep_going` is asked every MiB (to renew the lease).
+    ///
+    /// # Errors
+    /// Any failure; the temporary file is removed then.
+    pub fn copy_in(
+        &self,
+        source: &mut File,
+        temp_name: &str,
+        (expected, mtime): (&ContentHash, Timestamp),
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<(), HotfolderError> {
+        let dir = self.root.join(TEMP_DIR);
+        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+        let path = self.temp_path(temp_name);
+        let copied = copy_hashed(source, &path, mtime, keep_going);
+        let result = match copied {
+            Ok(Some(hash)) if hash == *expected => {
+                sync_dir(&dir).map_err(io_error("cannot sync", &dir))
+            }
+            Ok(Some(hash)) => Err(HotfolderError::Differs {
+                name: temp_name.to_owned(),
+                copied: hash.as_str().to_owned(),
+                expected: expected.as_str().to_owned(),
+            }),
+            Ok(None) => Err(HotfolderError::LeaseLost),
+            Err(source) => {
+                Err(HotfolderError::Io { what: "cannot write", path: path.clone(), source })
+            }
+        };
+        if result.is_err() {
+            // The failure is reported; a temporary file that stays is cleared at the next start.
+            fs::remove_file(&path).ok();
+        }
+        result
+    }
+
+    /// Makes the folder of a delivery and finds a free name in it; `reuse` says that the first name may be taken
+    /// over. The result is the path below the root.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn free_name(
+        &self,
+        folders: &[SafeName],
+        name: &SafeName,
+        reuse: &dyn Fn(&Path) -> bool,
+    ) -> Result<PathBuf, HotfolderError> {
+        let mut below = PathBuf::new();
+        for folder in folders {
+            let here = self.root.join(&below);
+            let chosen = existing_like(&here, folder).unwrap_or_else(|| folder.as_str().to_owned());
+            below.push(&chosen);
+            let path = self.root.join(&below);
+            match fs::create_dir(&path) {
+                Ok(()) => sync_dir(&here).map_err(io_error("cannot sync", &here))?,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => {
+                    return Err(HotfolderError::Io { what: "cannot make", path, source });
+                }
+            }
+        }
+        let here = self.root.join(&below);
+        let taken = clash_keys(&here).map_err(io_error("cannot list", &here))?;
+        let exact = below.join(name.as_str());
+        if taken.contains(&hotname::clash_key(name)) && reuse(&self.root.join(&exact)) {
+            return Ok(exact);
+        }
+        let mut candidate = name.clone();
+        let mut n = 1u32;
+        while taken.contains(&hotname::clash_key(&candidate)) {
+            n = n.saturating_add(1);
+            candidate = hotname::nth(name, n);
+        }
+        Ok(below.join(candidate.as_str()))
+    }
+
+    /// Renames the temporary file into place. `overwrite` only for a file that we placed and nobody changed.
+    ///
+    /// # Errors
+    /// What the file system says; then it is unknown whether the rename happened, and the temporary file decides.
+    pub fn place(
+        &self,
+        temp_name: &str,
+        target: &Path,
+        overwrite: bool,
+    ) -> Result<Placed, HotfolderError> {
+        let from = self.temp_path(temp_name);
+        let to = self.root.join(target);
+        let renamed = if overwrite { rename_over(&from, &to) } else { self.rename_new(&from, &to) };
+        let placed = match renamed {
+            Ok(()) => Placed::Now,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Placed::Taken),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !from.exists() => Placed::Before,
+            Err(source) => {
+                return Err(HotfolderError::Io { what: "cannot rename to", path: to, source });
+            }
+        };
+        let folder = to.parent().unwrap_or(&self.root);
+        match sync_dir(folder) {
+            // The consumer may have taken file and folder away already.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("cannot sync", folder)(e));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let temp_dir = self.root.join(TEMP_DIR);
+        sync_dir(&temp_dir).map_err(io_error("cannot sync", &temp_dir))?;
+        Ok(placed)
+    }
+
+    /// RENAME_NOREPLACE; where the file system cannot (some SMB and NFS mounts) a link, or a check under a lock.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, renameat_with};
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            other => return Ok(other?),
+        }
+        match fs::hard_link(from, to) {
+            Ok(()) => return fs::remove_file(from),
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) =>
+            {
+                return Err(e);
+            }
+            Err(_cannot_link) => {}
+        }
+        let _guard = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        if to.symlink_metadata().is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        rename_over(from, to)
+    }
+
+    /// Removes our own temporary file of an attempt that does not count.
+    pub fn remove_temp(&self, temp_name: &str) {
+        // What stays is cleared at the next start.
+        fs::remove_file(self.temp_path(temp_name)).ok();
+    }
+
+    /// Names of all temporary files, for the clearing at start.
+    #[must_use]
+    pub fn temp_names(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.root.join(TEMP_DIR)) else { return Vec::new() };
+        entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Whether the file at a path below the root has this content (nobody changed it).
+    #[must_use]
+    pub fn holds(&self, below: &Path, expected: &ContentHash) -> bool {
+        let hash = File::open(self.root.join(below)).and_then(|mut f| hash_file(&mut f));
+        hash.is_ok_and(|h| h == *expected)
+    }
+
+    #[must_use]
+    pub fn exists(&self, below: &Path) -> bool {
+        self.root.join(below).symlink_metadata().is_ok()
+    }
+
+    /// Renames a placed file after the customer renamed it (`rename_follows`), if it is untouched.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn follow_rename(&self, from: &Path, to: &Path) -> Result<bool, HotfolderError> {
+        let (from, to) = (self.root.join(from), self.root.join(to));
+        match self.rename_new(&from, &to) {
+            Ok(()) => Ok(true),
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) =>
+            {
+                Ok(false)
+            }
+            Err(source) => Err(HotfolderError::Io { what: "cannot rename", path: from, source }),
+        }
+    }
+
+    /// Tries what every delivery needs: marker, temporary file, rename on one file system.
+    ///
+    /// # Errors
+    /// The first thing that does not work.
+    pub fn probe(&self) -> Result<u64, HotfolderError> {
+        self.check_marker()?;
+        let dir = self.root.join(TEMP_DIR);
+        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+        let (from, to) = (dir.join("probe"), dir.join("probe-renamed"));
+        fs::write(&from, b"probe").map_err(io_error("cannot write", &from))?;
+        rename_over(&from, &to).map_err(io_error("cannot rename", &from))?;
+        fs::remove_file(&to).map_err(io_error("cannot remove", &to))?;
+        crate::vault::free_bytes(&self.root)
+            .map_err(io_error("cannot ask free space of", &self.root))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is hotfolder.rs, one of the two places that move files"
+)]
+fn rename_over(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Returns `None` when `keep_going` said stop.
+fn copy_hashed(
+    source: &mut File,
+    path: &Path,
+    mtime: Timestamp,
+    keep_going: &mut dyn FnMut() -> bool,
+) -> io::Result<Option<ContentHash>> {
+    let mut target = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut hasher = ContentHasher::default();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let n = source.read(&mut buffer)?;
+        let Some(piece) = buffer.get(..n) else { break };
+        if piece.is_empty() {
+            break;
+        }
+        hasher.update(piece);
+        target.write_all(piece)?;
+        if !keep_going() {
+            return Ok(None);
+        }
+    }
+    if !mtime.is_never() {
+        let since = Duration::from_millis(u64::try_from(mtime.0).unwrap_or(0));
+        let time = SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH);
+        target.set_times(FileTimes::new().set_modified(time))?;
+    }
+    target.sync_all()?;
+    Ok(Some(hasher.finish()))
+}
+
+/// SHA-256 of a whole file.
+///
+/// # Errors
+/// What the file system says.
+pub fn hash_file(file: &mut File) -> io::Result<ContentHash> {
+    let mut hasher = ContentHasher::default();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer)?;
+        match buffer.get(..n) {
+            Some(piece) if !piece.is_empty() => hasher.update(piece),
+            Some(_) | None => return Ok(hasher.finish()),
+        }
+    }
+}
+
+/// Names that Windows takes for the same as one that is there.
+fn clash_keys(dir: &Path) -> io::Result<std::collections::HashSet<String>> {
+    let mut keys = std::collections::HashSet::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        keys.insert(hotname::clash_key_of(&name.to_string_lossy()));
+    }
+    Ok(keys)
+}
+
+/// A folder that is there under another spelling (`Bilder` and `bilder` are one on a Windows share).
+fn existing_like(dir: &Path, name: &SafeName) -> Option<String> {
+    if dir.join(name.as_str()).is_dir() {
+        return None;
+    }
+    let key = hotname::clash_key(name);
+    let entries = fs::read_dir(dir).ok()?;
+    entries
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .find(|found| hotname::clash_key_of(found) == key)
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    match File::open(path)?.sync_all() {
+        // SMB mounts refuse fsync of a folder; their server decides when names are durable.
+        Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+        other => other,
+    }
+}
+
+fn write_marker(root: &Path, id: &str) -> Result<(), HotfolderError> {
+    fs::create_dir_all(root).map_err(io_error("cannot make", root))?;
+    let marker = root.join(MARKER);
+    write_synced(&marker, id).map_err(io_error("cannot write", &marker))?;
+    sync_dir(root).map_err(io_error("cannot sync", root))
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
+}

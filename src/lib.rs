@@ -1,0 +1,57 @@
+//! ptportal: the customer portal of print shops that run PTworkflow.
+//!
+//! # The map
+//!
+//! Imports go down only: **fronts → app → adapters → domain** (`tests/it/architecture.rs` decides).
+//!
+//! | room | what it is for |
+//! | --- | --- |
+//! | [`domain`] | rules without I/O, clock or randomness: paths, verdicts, refusals, names for Windows shares |
+//! | [`config`] | `ptportal.toml` and environment into one checked type |
+//! | [`logging`] | one line for each event, text or JSON |
+//! | [`store`] | SQL, the same on SQLite and PostgreSQL |
+//! | [`vault`] | the data folder: spool, sealed content, quarantine |
+//! | [`clamd`] | clamd: scans, strict replies, canaries |
+//! | [`hotfolder`] | the print shop's share |
+//! | [`app`] | use cases: login, session, upload, scan queue, mirror, recovery, what operators do |
+//! | [`sftp`] | FRONT SFTP on russh |
+//! | [`guard`] | what stands before every front: limits and bans |
+//! | [`serve`] | start and stop order |
+//! | [`cli`] | FRONT the commands |
+//!
+//! # Promises, and where they are kept
+//!
+//! 1. Nothing unscanned, infected or partial is readable or delivered: only [`domain::verdict::Releasable`] leads to a
+//!    release, and only [`domain::verdict::judge`] makes the `Clean` in it.
+//! 2. OK means durable: [`vault::Vault::seal`], then the commit of `scanning`, then any answer (`app::upload`).
+//! 3. Exactly once: `app::mirror` records the name before it renames; our own temporary file is the witness.
+//! 4. What a customer names never reaches a disk: names are rows (`app::tree`), content lies under our ids.
+//! 5. A client's pace blocks nobody: the SFTP engine runs in russh's callbacks with paced replies (`sftp::engine`), CLOSE
+//!    is answered from a task.
+//!
+//! # One upload, walked
+//!
+//! `sftp::engine` takes a WRITE → [`app::upload::Upload::write_at`] gathers 256 KiB and hands them to the disk while hashing
+//! → `app::follow` scans finished windows behind the watermark (an alarm, never a verdict) → CLOSE:
+//! [`app::upload::Upload::finish`] seals → `app::settle` commits `scanning` → `app::scans` asks clamd about the whole file →
+//! `judge` → `app::settle` releases in one transaction with event and delivery → the client reads OK → `app::mirror`
+//! places it in the hotfolder.
+//!
+//! # One crash, walked
+//!
+//! The process dies. The next start takes the lock of the data folder, and `app::recovery` looks at each upload of a
+//! dead process: a file in `vault/` was complete (its scan goes on), a file in `spool/` was not (`incomplete`,
+//! resumable). Deliveries in `placing` look for their temporary file: there means rename now, gone means it has happened.
+
+pub mod app;
+pub mod clamd;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod guard;
+pub mod hotfolder;
+pub mod logging;
+pub mod serve;
+pub mod sftp;
+pub mod store;
+pub mod vault;

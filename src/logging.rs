@@ -1,0 +1,182 @@
+//! Logs: one line for each event, readable in a terminal or as JSON, with the same field names everywhere.
+//!
+//! Never a password, token or key: those types have no way in here. Control characters of names are escaped.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Log, LogFormat};
+use crate::domain::event::{Event, EventKind};
+
+/// Starts logging for this process, to `[log] file` or standard error.
+///
+/// # Errors
+/// When the file cannot be opened, the level is unknown, or logging was started before.
+pub fn start(log: &Log) -> anyhow::Result<()> {
+    let level: tracing::Level =
+        log.level.parse().map_err(|_| anyhow::anyhow!("log.level {:?} is unknown", log.level))?;
+    let writer = match &log.file {
+        Some(path) => BoxMakeWriter::new(LogFile::open(path.clone())?),
+        None => BoxMakeWriter::new(io::stderr),
+    };
+    // Only our own lines: a library's debug output would drown what an operator looks for.
+    let only_ours = tracing_subscriber::filter::Targets::new().with_target("ptportal", level);
+    let registry = tracing_subscriber::registry().with(only_ours);
+    match log.format {
+        LogFormat::Text => {
+            let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+            registry.with(lines.with_ansi(false)).try_init()?;
+        }
+        LogFormat::Json => {
+            let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+            registry.with(lines.json().flatten_event(true)).try_init()?;
+        }
+    }
+    Ok(())
+}
+
+/// A log file; a full disk or a lost file never stops a transfer.
+struct LogFile(Mutex<File>);
+
+impl LogFile {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        Ok(Self(Mutex::new(OpenOptions::new().create(true).append(true).open(path)?)))
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogFile {
+    type Writer = LogLine<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LogLine(self)
+    }
+}
+
+struct LogLine<'a>(&'a LogFile);
+
+impl Write for LogLine<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = self.0.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Lost log lines are better than a stopped upload.
+        file.write_all(bytes).ok();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How loud an event is: `warn` and `error` are for what someone must look at.
+fn is_warning(kind: EventKind) -> bool {
+    match kind {
+        EventKind::LoginFailed
+        | EventKind::LoginBanned
+        | EventKind::UploadInfected
+        | EventKind::UploadHeld
+        | EventKind::UploadRejected
+        | EventKind::UploadRefused
+        | EventKind::DeliveryStuck
+        | EventKind::ScannerAway
+        | EventKind::ProtocolError => true,
+        EventKind::ProjectCreated
+        | EventKind::ProjectClosed
+        | EventKind::TicketCreated
+        | EventKind::AccountCreated
+        | EventKind::AccountChanged
+        | EventKind::Login
+        | EventKind::Logout
+        | EventKind::UploadStarted
+        | EventKind::UploadIncomplete
+        | EventKind::UploadReceived
+        | EventKind::UploadReleased
+        | EventKind::UploadDeleted
+        | EventKind::UploadRenamed
+        | EventKind::UploadRepeated
+        | EventKind::UploadDelivered
+        | EventKind::DeliveryCancelled
+        | EventKind::DeliverySuperseded
+        | EventKind::FolderChanged
+        | EventKind::ScannerReady => false,
+    }
+}
+
+/// The sentence of an event's log line.
+fn sentence(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::ProjectCreated => "project announced",
+        EventKind::ProjectClosed => "project closed",
+        EventKind::TicketCreated => "ticket announced",
+        EventKind::AccountCreated => "account created",
+        EventKind::AccountChanged => "account changed",
+        EventKind::Login => "customer logged in",
+        EventKind::LoginFailed => "login refused",
+        EventKind::LoginBanned => "address banned after too many failed logins",
+        EventKind::Logout => "session ended",
+        EventKind::UploadStarted => "upload started",
+        EventKind::UploadIncomplete => "upload broke off, kept for resume",
+        EventKind::UploadReceived => "upload complete and durable, scan follows",
+        EventKind::UploadReleased => "upload released",
+        EventKind::UploadInfected => "virus found, upload refused",
+        EventKind::UploadHeld => "upload held for an operator",
+        EventKind::UploadRejected => "upload rejected",
+        EventKind::UploadRefused => "request of a customer refused",
+        EventKind::UploadDeleted => "upload deleted by the customer",
+        EventKind::UploadRenamed => "renamed by the customer",
+        EventKind::UploadRepeated => "same file sent again, not delivered again",
+        EventKind::UploadDelivered => "delivered to the hotfolder",
+        EventKind::DeliveryCancelled => "delivery cancelled, the customer deleted the file",
+        EventKind::DeliveryStuck => "delivery is stuck, tried again later",
+        EventKind::DeliverySuperseded => "delivery superseded by a newer version",
+        EventKind::FolderChanged => "folder made or removed by the customer",
+        EventKind::ScannerAway => "scanner cannot be relied on, uploads wait for it",
+        EventKind::ScannerReady => "scanner proven by its canaries",
+        EventKind::ProtocolError => "client broke the protocol, connection cut",
+    }
+}
+
+/// Writes an event's one line.
+pub fn event(event: &Event) {
+    let detail = &event.detail;
+    let or_none = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    let text = |key: &str| {
+        let value = detail.get(key)?;
+        value.as_str().map_or_else(|| Some(value.to_string()), or_none)
+    };
+    macro_rules! line {
+        ($level:expr) => {
+            tracing::event!(
+                target: "ptportal",
+                $level,
+                event = event.kind.as_str(),
+                client = or_none(&event.client_no),
+                account = or_none(&event.username),
+                project = or_none(&event.project_no),
+                upload = or_none(&event.upload_id),
+                path = or_none(&event.path),
+                peer = or_none(&event.peer),
+                bytes = text("size"),
+                sha256 = text("sha256"),
+                verdict = text("verdict"),
+                signature = text("signature"),
+                placed = text("placed_name"),
+                ms = text("ms"),
+                session = text("session"),
+                method = text("method"),
+                reason = text("reason"),
+                remedy = text("remedy"),
+                transport = text("transport"),
+                "{}",
+                sentence(event.kind)
+            )
+        };
+    }
+    if is_warning(event.kind) { line!(tracing::Level::WARN) } else { line!(tracing::Level::INFO) }
+}

@@ -1,0 +1,152 @@
+//! `ptportal serve`: from a configuration to running services, and back to a clean end.
+//!
+//! Start order: lock the data folder, checks, migrate, recover, workers, listen. Stop order is the reverse.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::passwords::Passwords;
+use crate::app::scanner::Scanner;
+use crate::app::scans::Scans;
+use crate::app::{App, Clock, new_id, recovery, workers};
+use crate::config::Config;
+use crate::guard::Guard;
+use crate::hotfolder::Hotfolder;
+use crate::sftp;
+use crate::store::{Store, nodes};
+use crate::vault::{self, Vault};
+
+/// Connections may finish their transfers for 30 s; what then still runs is cut.
+const LAST_WAIT: Duration = Duration::from_secs(40);
+
+/// Opens database and folders for a command or a server; migrates.
+///
+/// # Errors
+/// When something of it cannot be opened.
+pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
+    let data_dir = config.data_dir.clone();
+    vault::make_private_dir(&data_dir)
+        .with_context(|| format!("data_dir {}", data_dir.display()))?;
+    let sqlite = data_dir.join("ptportal.db");
+    let store = Store::open(&config.database.url, &sqlite).await.context("database")?;
+    store.migrate().await.context("database")?;
+    let vault =
+        Vault::open(&data_dir).with_context(|| format!("data_dir {}", data_dir.display()))?;
+    let node = new_id(clock());
+    let hotfolder = match &config.hotfolder.root {
+        None => None,
+        Some(root) => Some(Hotfolder::open(root, &data_dir.join("share-id"), node.as_str())?),
+    };
+    Ok(Arc::new(App {
+        scanner: Scanner::from_config(&config.scan),
+        scans: Scans::new(config.scan.hold_signatures.clone()),
+        passwords: Passwords::new()?,
+        sessions: crate::app::session::Sessions::default(),
+        writers: crate::app::upload::Writers::default(),
+        store,
+        vault,
+        hotfolder,
+        node,
+        clock,
+        mirror_wake: Notify::new(),
+        changes_wake: Notify::new(),
+        guard_wake: Notify::new(),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        config,
+    }))
+}
+
+/// Serves until `stop` is cancelled.
+///
+/// # Errors
+/// Whatever keeps the service from starting; once it runs, nothing.
+pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
+    let is_sqlite = config.database.url.is_empty();
+    check_folders(&config)?;
+    let _lock = vault::lock(&config.data_dir, is_sqlite).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => anyhow::anyhow!(
+            "another ptportal serves {}; stop it first, or give this one a data_dir of its own",
+            config.data_dir.display()
+        ),
+        _ => anyhow::Error::from(error).context(format!("lock of {}", config.data_dir.display())),
+    })?;
+    let keys = sftp::keys::load_or_make(
+        &config.sftp.host_key_dir,
+        &config.data_dir.join("host-keys"),
+        config.sftp.legacy_algorithms,
+    )?;
+    let app = open(config, clock).await?;
+    let durability = app.store.durability().await?;
+    if durability != "full" {
+        anyhow::bail!(
+            "the database does not make commits durable ({durability}); nothing is accepted like that"
+        );
+    }
+    let pid = std::process::id();
+    nodes::insert(app.store.db(), app.node.as_str(), &workers::host_name(), pid, app.now()).await?;
+    recovery::at_start(&app).await.context("recovery")?;
+    let listeners = sftp::bind(&app).await?;
+    workers::start(&app, app.config.data_dir.join("control.sock"));
+    let guard = Guard::new(Arc::clone(&app));
+    app.tasks.spawn(Arc::clone(&guard).follow_bans());
+    for listener in &listeners {
+        tracing::info!(address = %listener.local_addr()?, "sftp listens");
+    }
+    sftp::serve(&app, &guard, listeners, keys);
+    tracing::info!(node = app.node.as_str(), version = env!("CARGO_PKG_VERSION"), "ready");
+    stop.cancelled().await;
+    shut_down(&app).await;
+    Ok(())
+}
+
+async fn shut_down(app: &Arc<App>) {
+    tracing::info!(sessions = app.sessions.len(), uploads = app.writers.len(), "stopping");
+    app.stop.cancel();
+    app.tasks.close();
+    if tokio::time::timeout(LAST_WAIT, app.tasks.wait()).await.is_err() {
+        tracing::warn!(
+            tasks = app.tasks.len(),
+            "some work did not end in time; the next start takes it over"
+        );
+    } else if let Err(error) = nodes::delete(app.store.db(), app.node.as_str()).await {
+        tracing::warn!(%error, "this process could not sign off");
+    }
+    app.store.close().await;
+    tracing::info!("stopped");
+}
+
+/// Folders that must not be one inside the other, and a database that must not be on a share.
+fn check_folders(config: &Config) -> anyhow::Result<()> {
+    vault::make_private_dir(&config.data_dir)
+        .with_context(|| format!("data_dir {}", config.data_dir.display()))?;
+    if config.database.url.is_empty() && vault::is_on_network(&config.data_dir)? {
+        anyhow::bail!(
+            "data_dir {} lies on a network file system, where SQLite cannot lock; use a local disk or PostgreSQL",
+            config.data_dir.display()
+        );
+    }
+    let Some(hotfolder) = &config.hotfolder.root else { return Ok(()) };
+    let lies_in = |inner: &Path, outer: &Path| {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        real(inner).starts_with(real(outer))
+    };
+    for (name, dir) in
+        [("data_dir", &config.data_dir), ("sftp.host_key_dir", &config.sftp.host_key_dir)]
+    {
+        if lies_in(dir, hotfolder) || (name == "data_dir" && lies_in(hotfolder, dir)) {
+            anyhow::bail!(
+                "{name} {} and hotfolder.root {} lie one inside the other; separate them",
+                dir.display(),
+                hotfolder.display()
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,543 @@
+//! The packets of SFTP version 3 (draft-ietf-secsh-filexfer-02), without I/O: bytes in, requests out, replies in bytes.
+//!
+//! Names stay raw bytes until `domain::path` decodes them. Bytes behind a complete request are ignored, because
+//! rclone's library sends them.
+
+/// Longest packet that a client may send, without its length field: 256 KiB of data and room for the head.
+pub const MAX_PACKET: usize = 262_144 + 1024;
+/// Longest data that one READ returns.
+pub const MAX_READ: u32 = 261_120;
+
+/// SSH_FXP_* numbers.
+pub mod kind {
+    pub const INIT: u8 = 1;
+    pub const VERSION: u8 = 2;
+    pub const OPEN: u8 = 3;
+    pub const CLOSE: u8 = 4;
+    pub const READ: u8 = 5;
+    pub const WRITE: u8 = 6;
+    pub const LSTAT: u8 = 7;
+    pub const FSTAT: u8 = 8;
+    pub const SETSTAT: u8 = 9;
+    pub const FSETSTAT: u8 = 10;
+    pub const OPENDIR: u8 = 11;
+    pub const READDIR: u8 = 12;
+    pub const REMOVE: u8 = 13;
+    pub const MKDIR: u8 = 14;
+    pub const RMDIR: u8 = 15;
+    pub const REALPATH: u8 = 16;
+    pub const STAT: u8 = 17;
+    pub const RENAME: u8 = 18;
+    pub const READLINK: u8 = 19;
+    pub const SYMLINK: u8 = 20;
+    pub const STATUS: u8 = 101;
+    pub const HANDLE: u8 = 102;
+    pub const DATA: u8 = 103;
+    pub const NAME: u8 = 104;
+    pub const ATTRS: u8 = 105;
+    pub const EXTENDED: u8 = 200;
+    pub const EXTENDED_REPLY: u8 = 201;
+}
+
+/// SSH_FX_* codes (section 7 of the draft).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    Ok = 0,
+    Eof = 1,
+    NoSuchFile = 2,
+    PermissionDenied = 3,
+    Failure = 4,
+    OpUnsupported = 8,
+}
+
+impl Code {
+    const fn number(self) -> u32 {
+        match self {
+            Self::Ok => 0,
+            Self::Eof => 1,
+            Self::NoSuchFile => 2,
+            Self::PermissionDenied => 3,
+            Self::Failure => 4,
+            Self::OpUnsupported => 8,
+        }
+    }
+}
+
+/// SSH_FXF_* flags of OPEN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFlags(pub u32);
+
+impl OpenFlags {
+    pub const READ: u32 = 1;
+    pub const WRITE: u32 = 2;
+    pub const APPEND: u32 = 4;
+    pub const CREAT: u32 = 8;
+    pub const TRUNC: u32 = 16;
+    pub const EXCL: u32 = 32;
+
+    #[must_use]
+    pub const fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// What a client says about a file; only size and times mean something here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FileAttributes {
+    pub size: Option<u64>,
+    pub permissions: Option<u32>,
+    /// Access and modification time in Unix seconds.
+    pub times: Option<(u32, u32)>,
+}
+
+/// One request; `id` is the client's number for the reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'p> {
+    Init {
+        version: u32,
+    },
+    Open {
+        id: u32,
+        path: &'p [u8],
+        flags: OpenFlags,
+        attributes: FileAttributes,
+    },
+    Close {
+        id: u32,
+        handle: &'p [u8],
+    },
+    Read {
+        id: u32,
+        handle: &'p [u8],
+        offset: u64,
+        len: u32,
+    },
+    Write {
+        id: u32,
+        handle: &'p [u8],
+        offset: u64,
+        data: &'p [u8],
+    },
+    Lstat {
+        id: u32,
+        path: &'p [u8],
+    },
+    Fstat {
+        id: u32,
+        handle: &'p [u8],
+    },
+    Setstat {
+        id: u32,
+        path: &'p [u8],
+        attributes: FileAttributes,
+    },
+    Fsetstat {
+        id: u32,
+        handle: &'p [u8],
+        attributes: FileAttributes,
+    },
+    Opendir {
+        id: u32,
+        path: &'p [u8],
+    },
+    Readdir {
+        id: u32,
+        handle: &'p [u8],
+    },
+    Remove {
+        id: u32,
+        path: &'p [u8],
+    },
+    Mkdir {
+        id: u32,
+        path: &'p [u8],
+    },
+    Rmdir {
+        id: u32,
+        path: &'p [u8],
+    },
+    Realpath {
+        id: u32,
+        path: &'p [u8],
+    },
+    Stat {
+        id: u32,
+        path: &'p [u8],
+    },
+    Rename {
+        id: u32,
+        from: &'p [u8],
+        to: &'p [u8],
+    },
+    Readlink {
+        id: u32,
+    },
+    Symlink {
+        id: u32,
+    },
+    Extended {
+        id: u32,
+        name: &'p [u8],
+        data: &'p [u8],
+    },
+    /// A number this version does not know; it is answered, not punished.
+    Unknown {
+        id: u32,
+        kind: u8,
+    },
+}
+
+/// The bytes are no SFTP: the connection is cut, never resynchronised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("a packet of {0} bytes; at most {MAX_PACKET} are allowed")]
+    TooLong(u64),
+    #[error("an empty packet")]
+    Empty,
+    #[error("a packet that ends before its fields do (type {0})")]
+    Cut(u8),
+    #[error("a request before SSH_FXP_INIT, or a second one")]
+    OutOfOrder,
+}
+
+/// Reads fields from the front of a packet.
+pub struct Fields<'p>(pub &'p [u8]);
+
+impl<'p> Fields<'p> {
+    /// Takes `n` bytes.
+    pub fn take(&mut self, n: usize) -> Option<&'p [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    pub fn byte(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    /// A string: length and bytes.
+    pub fn string(&mut self) -> Option<&'p [u8]> {
+        let len = usize::try_from(self.u32()?).ok()?;
+        self.take(len)
+    }
+
+    pub fn attributes(&mut self) -> Option<FileAttributes> {
+        let flags = self.u32()?;
+        let mut attributes = FileAttributes::default();
+        if flags & 0x1 != 0 {
+            attributes.size = Some(self.u64()?);
+        }
+        if flags & 0x2 != 0 {
+            self.take(8)?;
+        }
+        if flags & 0x4 != 0 {
+            attributes.permissions = Some(self.u32()?);
+        }
+        if flags & 0x8 != 0 {
+            attributes.times = Some((self.u32()?, self.u32()?));
+        }
+        if flags & 0x8000_0000 != 0 {
+            let pairs = self.u32()?;
+            for _ in 0..pairs {
+                self.string()?;
+                self.string()?;
+            }
+        }
+        Some(attributes)
+    }
+}
+
+/// Reads one whole packet (without its length field).
+///
+/// # Errors
+/// When fields are missing.
+pub fn parse(packet: &[u8]) -> Result<Request<'_>, Malformed> {
+    let (&kind, rest) = packet.split_first().ok_or(Malformed::Empty)?;
+    parse_fields(kind, &mut Fields(rest)).ok_or(Malformed::Cut(kind))
+}
+
+fn parse_fields<'p>(kind: u8, f: &mut Fields<'p>) -> Option<Request<'p>> {
+    if kind == kind::INIT {
+        return Some(Request::Init { version: f.u32()? });
+    }
+    let id = f.u32()?;
+    Some(match kind {
+        kind::OPEN => Request::Open {
+            id,
+            path: f.string()?,
+            flags: OpenFlags(f.u32()?),
+            attributes: f.attributes()?,
+        },
+        kind::CLOSE => Request::Close { id, handle: f.string()? },
+        kind::READ => Request::Read { id, handle: f.string()?, offset: f.u64()?, len: f.u32()? },
+        kind::WRITE => {
+            Request::Write { id, handle: f.string()?, offset: f.u64()?, data: f.string()? }
+        }
+        kind::LSTAT => Request::Lstat { id, path: f.string()? },
+        kind::FSTAT => Request::Fstat { id, handle: f.string()? },
+        kind::SETSTAT => Request::Setstat { id, path: f.string()?, attributes: f.attributes()? },
+        kind::FSETSTAT => {
+            Request::Fsetstat { id, handle: f.string()?, attributes: f.attributes()? }
+        }
+        kind::OPENDIR => Request::Opendir { id, path: f.string()? },
+        kind::READDIR => Request::Readdir { id, handle: f.string()? },
+        kind::REMOVE => Request::Remove { id, path: f.string()? },
+        kind::MKDIR => Request::Mkdir { id, path: f.string()? },
+        kind::RMDIR => Request::Rmdir { id, path: f.string()? },
+        kind::REALPATH => Request::Realpath { id, path: f.string()? },
+        kind::STAT => Request::Stat { id, path: f.string()? },
+        kind::RENAME => Request::Rename { id, from: f.string()?, to: f.string()? },
+        kind::READLINK => Request::Readlink { id },
+        kind::SYMLINK => Request::Symlink { id },
+        kind::EXTENDED => Request::Extended { id, name: f.string()?, data: f.0 },
+        kind => Request::Unknown { id, kind },
+    })
+}
+
+/// Builds replies one behind the other, each with its length field.
+#[derive(Default)]
+pub struct Replies(Vec<u8>);
+
+impl Replies {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was built, to be sent.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+
+    fn packet(&mut self, kind: u8, build: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.0.len();
+        self.0.extend_from_slice(&[0, 0, 0, 0, kind]);
+        build(&mut self.0);
+        let len = self.0.len().saturating_sub(at).saturating_sub(4);
+        let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+        if let Some(field) = self.0.get_mut(at..at.saturating_add(4)) {
+            field.copy_from_slice(&len);
+        }
+    }
+
+    pub fn version(&mut self, extensions: &[(&str, &[u8])]) {
+        self.packet(kind::VERSION, |out| {
+            put_u32(out, 3);
+            for (name, data) in extensions {
+                put_string(out, name.as_bytes());
+                put_string(out, data);
+            }
+        });
+    }
+
+    pub fn status(&mut self, id: u32, code: Code, text: &str, language: &str) {
+        self.packet(kind::STATUS, |out| {
+            put_u32(out, id);
+            put_u32(out, code.number());
+            put_string(out, text.as_bytes());
+            put_string(out, language.as_bytes());
+        });
+    }
+
+    pub fn handle(&mut self, id: u32, handle: &[u8]) {
+        self.packet(kind::HANDLE, |out| {
+            put_u32(out, id);
+            put_string(out, handle);
+        });
+    }
+
+    pub fn data(&mut self, id: u32, data: &[u8]) {
+        self.0.reserve(data.len().saturating_add(32));
+        self.packet(kind::DATA, |out| {
+            put_u32(out, id);
+            put_string(out, data);
+        });
+    }
+
+    /// DATA whose bytes are read straight into the reply; nothing is sent when `read` gives none or fails.
+    ///
+    /// # Errors
+    /// What `read` says.
+    pub fn data_from(
+        &mut self,
+        id: u32,
+        max: usize,
+        read: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
+    ) -> std::io::Result<usize> {
+        const HEAD: usize = 13;
+        let at = self.0.len();
+        let begin = at.saturating_add(HEAD);
+        self.0.resize(begin.saturating_add(max), 0);
+        let result = self.0.get_mut(begin..).map_or(Ok(0), read);
+        let n = result.as_ref().copied().unwrap_or(0);
+        if n == 0 {
+            self.0.truncate(at);
+            return result;
+        }
+        self.0.truncate(begin.saturating_add(n));
+        let size =
+            |extra: usize| u32::try_from(n.saturating_add(extra)).unwrap_or(u32::MAX).to_be_bytes();
+        let mut head = Vec::with_capacity(HEAD);
+        head.extend_from_slice(&size(9));
+        head.push(kind::DATA);
+        put_u32(&mut head, id);
+        head.extend_from_slice(&size(0));
+        if let Some(field) = self.0.get_mut(at..begin) {
+            field.copy_from_slice(&head);
+        }
+        result
+    }
+
+    pub fn attributes(&mut self, id: u32, attributes: &Shown) {
+        self.packet(kind::ATTRS, |out| {
+            put_u32(out, id);
+            attributes.put(out);
+        });
+    }
+
+    pub fn names<'n>(
+        &mut self,
+        id: u32,
+        names: impl ExactSizeIterator<Item = (&'n str, String, Shown)>,
+    ) {
+        self.packet(kind::NAME, |out| {
+            put_u32(out, id);
+            put_u32(out, u32::try_from(names.len()).unwrap_or(0));
+            for (name, long_name, attributes) in names {
+                put_string(out, name.as_bytes());
+                put_string(out, long_name.as_bytes());
+                attributes.put(out);
+            }
+        });
+    }
+
+    /// The answer to an extension, `fields` in its own format.
+    pub fn extended(&mut self, id: u32, fields: &[u64]) {
+        self.packet(kind::EXTENDED_REPLY, |out| {
+            put_u32(out, id);
+            for field in fields {
+                out.extend_from_slice(&field.to_be_bytes());
+            }
+        });
+    }
+}
+
+/// What a client is shown of a file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    pub size: u64,
+    /// POSIX mode with the file type.
+    pub mode: u32,
+    /// Unix seconds.
+    pub mtime: u32,
+}
+
+impl Shown {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_u32(out, 0x1 | 0x2 | 0x4 | 0x8);
+        out.extend_from_slice(&self.size.to_be_bytes());
+        put_u32(out, 1000);
+        put_u32(out, 1000);
+        put_u32(out, self.mode);
+        put_u32(out, self.mtime);
+        put_u32(out, self.mtime);
+    }
+}
+
+fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u32(out, u32::try_from(bytes.len()).unwrap_or(0));
+    out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_string(&mut out, text);
+        out
+    }
+
+    #[test]
+    fn requests_read_as_they_were_written() {
+        let mut packet = vec![kind::OPEN, 0, 0, 0, 7];
+        packet.extend(string(b"/a"));
+        packet.extend([0, 0, 0, 0x1a, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9]);
+        let expect = Request::Open {
+            id: 7,
+            path: b"/a",
+            flags: OpenFlags(0x1a),
+            attributes: FileAttributes { size: Some(9), ..FileAttributes::default() },
+        };
+        assert_eq!(parse(&packet), Ok(expect));
+    }
+
+    #[test]
+    fn junk_behind_a_write_is_ignored() {
+        let mut packet = vec![kind::WRITE, 0, 0, 0, 1];
+        packet.extend(string(b"h"));
+        packet.extend([0u8; 8]);
+        packet.extend(string(b"data"));
+        packet.extend(b"junk");
+        assert!(matches!(parse(&packet), Ok(Request::Write { data: b"data", .. })));
+    }
+
+    #[test]
+    fn every_cut_packet_is_malformed_or_shorter_but_never_a_panic() {
+        let mut whole = vec![kind::SETSTAT, 0, 0, 0, 1];
+        whole.extend(string(b"/x"));
+        whole.extend([0x80, 0, 0, 0x0f]);
+        whole.extend([0u8; 8 + 8 + 4 + 8]);
+        whole.extend([0, 0, 0, 1]);
+        whole.extend(string(b"k"));
+        whole.extend(string(b"v"));
+        assert!(parse(&whole).is_ok());
+        for cut in 1..whole.len() {
+            assert_eq!(parse(&whole[..cut]), Err(Malformed::Cut(kind::SETSTAT)), "{cut}");
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..20_000 {
+            let mut packet = Vec::new();
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            packet.push(u8::try_from(seed % 22).unwrap());
+            for i in 0..(seed >> 40) % 40 {
+                packet.push(seed.to_be_bytes()[usize::try_from(i % 8).unwrap()] & 3);
+            }
+            drop(parse(&packet));
+        }
+    }
+
+    #[test]
+    fn replies_carry_their_length() {
+        let mut replies = Replies::default();
+        replies.status(5, Code::Ok, "ok", "en");
+        let bytes = replies.take();
+        let len = u32::from_be_bytes(bytes[..4].try_into().unwrap());
+        assert_eq!(usize::try_from(len).unwrap() + 4, bytes.len());
+        assert_eq!(bytes[4], kind::STATUS);
+    }
+}

@@ -1,0 +1,298 @@
+//! `deliveries`: the outbox. Rows are claimed under a lease by one worker at a time.
+
+use sqlx::FromRow;
+
+use super::Result;
+use super::clients::Db;
+use crate::domain::time::Timestamp;
+use crate::domain::upload::DeliveryState;
+
+#[derive(Debug, Clone, FromRow)]
+pub struct DeliveryRow {
+    pub id: String,
+    pub upload_id: String,
+    pub entry_id: String,
+    pub version: i64,
+    pub consumer: String,
+    pub target: String,
+    pub state: String,
+    pub open: i64,
+    pub attempts: i64,
+    pub next_try: i64,
+    pub last_error: String,
+    pub temp_name: String,
+    pub placed_name: String,
+    pub taken: i64,
+    pub lease_owner: String,
+    pub lease_until: i64,
+    pub created: i64,
+    pub updated: i64,
+}
+
+impl DeliveryRow {
+    #[must_use]
+    pub fn state(&self) -> Option<DeliveryState> {
+        DeliveryState::parse(&self.state)
+    }
+}
+
+/// Writes the delivery down with the event that causes it; a second one for the same consumer does nothing.
+pub async fn insert(
+    db: impl Db<'_>,
+    id: &str,
+    (upload, entry, version): (&str, &str, i64),
+    (consumer, target): (&str, &str),
+    (due, now): (Timestamp, Timestamp),
+) -> Result<u64> {
+    let done = sqlx::query(
+        "INSERT INTO deliveries (id, upload_id, entry_id, version, consumer, target, state, open, attempts, next_try, \
+         last_error, temp_name, placed_name, taken, lease_owner, lease_until, created, updated) \
+         VALUES ($1, $2, $3, $4, $5, $6, 'pending', 1, 0, $7, '', '', '', 0, '', 0, $8, $8) \
+         ON CONFLICT (upload_id, consumer) DO NOTHING",
+    )
+    .bind(id)
+    .bind(upload)
+    .bind(entry)
+    .bind(version)
+    .bind(consumer)
+    .bind(target)
+    .bind(due.0)
+    .bind(now.0)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Takes the oldest due delivery. Versions of one name go in their order: one waits while an earlier version
+/// of its name is undelivered or still in the scanner.
+pub async fn claim(
+    db: impl Db<'_>,
+    consumer: &str,
+    (owner, until): (&str, Timestamp),
+    now: Timestamp,
+) -> Result<Option<DeliveryRow>> {
+    sqlx::query_as(
+        "UPDATE deliveries SET lease_owner = $1, lease_until = $2, attempts = attempts + 1, updated = $3 \
+         WHERE id = (SELECT d.id FROM deliveries d WHERE d.open = 1 AND d.consumer = $4 AND d.next_try <= $3 \
+           AND d.lease_until <= $3 \
+           AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.entry_id = d.entry_id AND e.open = 1 \
+             AND e.consumer = d.consumer AND e.version < d.version) \
+           AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.entry_id = d.entry_id AND u.state = 'scanning' \
+             AND u.version < d.version) \
+           ORDER BY d.next_try, d.id LIMIT 1) \
+         AND open = 1 AND lease_until <= $3 RETURNING *",
+    )
+    .bind(owner)
+    .bind(until.0)
+    .bind(now.0)
+    .bind(consumer)
+    .fetch_optional(db)
+    .await
+}
+
+/// A long copy keeps its lease; 0 rows mean that another worker has taken over.
+pub async fn renew_lease(db: impl Db<'_>, id: &str, owner: &str, until: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET lease_until = $1 WHERE id = $2 AND lease_owner = $3 AND open = 1",
+    )
+    .bind(until.0)
+    .bind(id)
+    .bind(owner)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Records where the file goes before it goes there. From here on the temporary file is the witness.
+pub async fn set_placing(
+    db: impl Db<'_>,
+    (id, owner): (&str, &str),
+    (temp_name, placed_name): (&str, &str),
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET state = 'placing', temp_name = $1, placed_name = $2, updated = $3 \
+         WHERE id = $4 AND lease_owner = $5 AND state IN ('pending', 'stuck', 'placing')",
+    )
+    .bind(temp_name)
+    .bind(placed_name)
+    .bind(now.0)
+    .bind(id)
+    .bind(owner)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn set_done(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET state = 'done', open = 0, last_error = '', lease_owner = '', lease_until = 0, \
+         updated = $1 WHERE id = $2 AND state = 'placing'",
+    )
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// An attempt failed: when it is tried again. What is `placing` stays so, because its witness decides.
+pub async fn postpone(
+    db: impl Db<'_>,
+    (id, owner): (&str, &str),
+    error: &str,
+    next: Timestamp,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET last_error = $1, next_try = $2, lease_owner = '', lease_until = 0, updated = $3, \
+         state = CASE WHEN state = 'pending' AND attempts >= 3 THEN 'stuck' ELSE state END \
+         WHERE id = $4 AND lease_owner = $5 AND open = 1",
+    )
+    .bind(error)
+    .bind(next.0)
+    .bind(now.0)
+    .bind(id)
+    .bind(owner)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Gives a claimed delivery back as it was; the attempt does not count.
+pub async fn release_lease(db: impl Db<'_>, id: &str, owner: &str, next: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET lease_owner = '', lease_until = 0, attempts = attempts - 1, next_try = $1 \
+         WHERE id = $2 AND lease_owner = $3 AND open = 1",
+    )
+    .bind(next.0)
+    .bind(id)
+    .bind(owner)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Leases of a process that is gone are free at once.
+pub async fn free_leases_of(db: impl Db<'_>, node: &str) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET lease_owner = '', lease_until = 0 WHERE lease_owner LIKE $1 AND open = 1",
+    )
+    .bind(format!("{node}%"))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Ends what has not begun to be placed; whoever holds a lease finds out before `placing`.
+pub async fn end_unplaced(
+    db: impl Db<'_>,
+    upload: &str,
+    to: DeliveryState,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET state = $1, open = 0, lease_owner = '', lease_until = 0, updated = $2 \
+         WHERE upload_id = $3 AND state IN ('pending', 'stuck')",
+    )
+    .bind(to.as_str())
+    .bind(now.0)
+    .bind(upload)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A rename onto another name: deliveries go with their upload.
+pub async fn move_to_entry(db: impl Db<'_>, upload: &str, entry: &str, version: i64) -> Result<()> {
+    sqlx::query("UPDATE deliveries SET entry_id = $1, version = $2 WHERE upload_id = $3")
+        .bind(entry)
+        .bind(version)
+        .bind(upload)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn set_placed_name(
+    db: impl Db<'_>,
+    id: &str,
+    placed_name: &str,
+    now: Timestamp,
+) -> Result<()> {
+    sqlx::query("UPDATE deliveries SET placed_name = $1, updated = $2 WHERE id = $3")
+        .bind(placed_name)
+        .bind(now.0)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn of_upload(db: impl Db<'_>, upload: &str) -> Result<Vec<DeliveryRow>> {
+    sqlx::query_as("SELECT * FROM deliveries WHERE upload_id = $1 ORDER BY id")
+        .bind(upload)
+        .fetch_all(db)
+        .await
+}
+
+/// The earlier file that we placed under this name and that may be replaced.
+pub async fn last_placed(db: impl Db<'_>, placed_name: &str) -> Result<Option<DeliveryRow>> {
+    sqlx::query_as(
+        "SELECT * FROM deliveries WHERE placed_name = $1 AND state = 'done' ORDER BY updated DESC LIMIT 1",
+    )
+    .bind(placed_name)
+    .fetch_optional(db)
+    .await
+}
+
+/// Whether a later version of the same name waits for its delivery.
+pub async fn later_open(db: impl Db<'_>, entry: &str, version: i64) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT id FROM deliveries WHERE entry_id = $1 AND version > $2 AND open = 1 LIMIT 1",
+    )
+    .bind(entry)
+    .bind(version)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+pub async fn delivery(db: impl Db<'_>, id: &str) -> Result<Option<DeliveryRow>> {
+    sqlx::query_as("SELECT * FROM deliveries WHERE id = $1").bind(id).fetch_optional(db).await
+}
+
+pub async fn list(db: impl Db<'_>, state: &str, limit: i64) -> Result<Vec<DeliveryRow>> {
+    sqlx::query_as(
+        "SELECT * FROM deliveries WHERE ($1 = '' OR state = $1) ORDER BY id DESC LIMIT $2",
+    )
+    .bind(state)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// Tries one (or with an empty id every) open delivery now.
+pub async fn retry_now(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET next_try = 0, updated = $1 WHERE open = 1 AND ($2 = '' OR id = $2)",
+    )
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// When the next open delivery is due, for the sleep of the worker.
+pub async fn next_due(db: impl Db<'_>, consumer: &str) -> Result<Option<i64>> {
+    use sqlx::Row;
+    let row = sqlx::query(
+        "SELECT MIN(CASE WHEN lease_until > next_try THEN lease_until ELSE next_try END) FROM deliveries \
+         WHERE open = 1 AND consumer = $1",
+    )
+    .bind(consumer)
+    .fetch_one(db)
+    .await?;
+    row.try_get(0)
+}

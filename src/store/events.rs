@@ -1,0 +1,131 @@
+//! `events` (the audit trail) and `changes` (what running servers look at again).
+
+use sqlx::{FromRow, Row};
+
+use super::Result;
+use super::clients::Db;
+use crate::domain::event::Event;
+use crate::domain::time::Timestamp;
+
+#[derive(Debug, Clone, FromRow)]
+pub struct EventRow {
+    pub seq: i64,
+    pub kind: String,
+    pub time: i64,
+    pub client_no: String,
+    pub username: String,
+    pub project_no: String,
+    pub upload_id: String,
+    pub path: String,
+    pub peer: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, FromRow)]
+pub struct ChangeRow {
+    pub seq: i64,
+    pub kind: String,
+    pub key: String,
+}
+
+/// The next number of a sequence; the row stays locked until the commit, so numbers come in commit order.
+async fn next(db: impl Db<'_>, counter: &str) -> Result<i64> {
+    sqlx::query("UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value")
+        .bind(counter)
+        .fetch_one(db)
+        .await?
+        .try_get(0)
+}
+
+/// Writes an event; inside the transaction of what it tells.
+pub async fn insert(db: &mut sqlx::AnyConnection, event: &Event, now: Timestamp) -> Result<i64> {
+    let seq = next(&mut *db, "events").await?;
+    sqlx::query(
+        "INSERT INTO events (seq, kind, time, client_no, username, project_no, upload_id, path, peer, detail, \
+         created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $3, $3)",
+    )
+    .bind(seq)
+    .bind(event.kind.as_str())
+    .bind(now.0)
+    .bind(&event.client_no)
+    .bind(&event.username)
+    .bind(&event.project_no)
+    .bind(&event.upload_id)
+    .bind(&event.path)
+    .bind(&event.peer)
+    .bind(serde_json::Value::Object(event.detail.clone()).to_string())
+    .execute(db)
+    .await?;
+    Ok(seq)
+}
+
+/// Filters of `ptportal events`; empty texts and zeros do not filter. Oldest first, at most `limit` of the newest.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub after_seq: i64,
+    pub since: i64,
+    pub client_no: String,
+    pub project_no: String,
+    pub kind: String,
+    pub limit: i64,
+}
+
+pub async fn list(db: impl Db<'_>, filter: &Filter) -> Result<Vec<EventRow>> {
+    let mut rows: Vec<EventRow> = sqlx::query_as(
+        "SELECT seq, kind, time, client_no, username, project_no, upload_id, path, peer, detail FROM events \
+         WHERE seq > $1 AND time >= $2 AND ($3 = '' OR client_no = $3) AND ($4 = '' OR project_no = $4) \
+         AND ($5 = '' OR kind = $5) ORDER BY seq DESC LIMIT $6",
+    )
+    .bind(filter.after_seq)
+    .bind(filter.since)
+    .bind(&filter.client_no)
+    .bind(&filter.project_no)
+    .bind(&filter.kind)
+    .bind(filter.limit)
+    .fetch_all(db)
+    .await?;
+    rows.reverse();
+    Ok(rows)
+}
+
+pub async fn last_seq(db: impl Db<'_>) -> Result<i64> {
+    sqlx::query("SELECT value FROM counters WHERE name = 'events'").fetch_one(db).await?.try_get(0)
+}
+
+/// Notes that running servers must look at something again; inside the transaction of the change.
+pub async fn note_change(
+    db: &mut sqlx::AnyConnection,
+    kind: &str,
+    key: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let seq = next(&mut *db, "changes").await?;
+    sqlx::query(
+        "INSERT INTO changes (seq, kind, key, created, updated) VALUES ($1, $2, $3, $4, $4)",
+    )
+    .bind(seq)
+    .bind(kind)
+    .bind(key)
+    .bind(now.0)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn last_change(db: impl Db<'_>) -> Result<i64> {
+    sqlx::query("SELECT value FROM counters WHERE name = 'changes'").fetch_one(db).await?.try_get(0)
+}
+
+pub async fn changes_after(db: impl Db<'_>, seq: i64) -> Result<Vec<ChangeRow>> {
+    sqlx::query_as("SELECT seq, kind, key FROM changes WHERE seq > $1 ORDER BY seq LIMIT 1000")
+        .bind(seq)
+        .fetch_all(db)
+        .await
+}
+
+/// Changes are only news; servers that were away read everything anew at start.
+pub async fn delete_changes_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done =
+        sqlx::query("DELETE FROM changes WHERE created < $1").bind(before.0).execute(db).await?;
+    Ok(done.rows_affected())
+}

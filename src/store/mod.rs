@@ -1,0 +1,236 @@
+//! ADAPTER SQL: one pool, one set of migrations, one file for each group of tables, one function for each statement.
+//!
+//! The same SQL runs on SQLite (default, embedded) and PostgreSQL through sqlx's `Any` driver: `$1` parameters,
+//! TEXT and BIGINT columns. State changes that race are one `UPDATE … WHERE old state`; callers look at the
+//! number of rows. Nothing outside this folder names sqlx.
+
+pub mod accounts;
+pub mod clients;
+pub mod deliveries;
+pub mod entries;
+pub mod events;
+pub mod guard;
+pub mod nodes;
+pub mod orders;
+pub mod uploads;
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::{Any, AnyPoolOptions};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, AnyPool, Connection, Row, SqlSafeStr, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Anything that goes wrong with the database.
+pub type StoreError = sqlx::Error;
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// How long a statement waits for another process that is writing (SQLite).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "foundation", include_str!("../../migrations/0001_foundation.sql"))];
+
+/// Which database stands behind the pool; only locking and settings differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// The database.
+pub struct Store {
+    pool: AnyPool,
+    kind: Kind,
+    /// SQLite has one writer; waiting here is fair and cheap, waiting in SQLite is a poll.
+    writer: Mutex<()>,
+}
+
+/// A write transaction; dropped without [`WriteTx::commit`] it is rolled back.
+pub struct WriteTx<'s> {
+    transaction: Transaction<'s, Any>,
+    _writer: Option<MutexGuard<'s, ()>>,
+}
+
+impl WriteTx<'_> {
+    /// The connection to run statements on.
+    pub fn db(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+
+    /// Makes everything durable (SQLite: `synchronous=FULL`, PostgreSQL: `synchronous_commit=on`).
+    ///
+    /// # Errors
+    /// What the database says; then it is unknown whether the transaction stands.
+    pub async fn commit(self) -> Result<()> {
+        self.transaction.commit().await
+    }
+}
+
+impl Store {
+    /// Opens the database: `url` empty means SQLite at `sqlite_file`. Does not migrate.
+    ///
+    /// # Errors
+    /// When the file cannot be made or the server not reached.
+    pub async fn open(url: &str, sqlite_file: &Path) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let (kind, url) = if url.is_empty() {
+            create_private(sqlite_file).map_err(sqlx::Error::Io)?;
+            (Kind::Sqlite, format!("sqlite://{}?mode=rwc", percent_encoded(sqlite_file)))
+        } else {
+            (Kind::Postgres, url.to_owned())
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(20))
+            .after_connect(move |db, _| Box::pin(prepare(db, kind)))
+            .connect(&url)
+            .await?;
+        Ok(Self { pool, kind, writer: Mutex::new(()) })
+    }
+
+    /// Brings the tables up to this program's version; refuses a database that a newer one has changed.
+    ///
+    /// # Errors
+    /// A broken or newer database.
+    pub async fn migrate(&self) -> Result<()> {
+        let migrations = MIGRATIONS
+            .iter()
+            .map(|(version, name, sql)| {
+                let name = Cow::Borrowed(*name);
+                Migration::new(*version, name, MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect();
+        let migrator = Migrator::with_migrations(migrations);
+        migrator.run(&self.pool).await.map_err(|e| sqlx::Error::Migrate(Box::new(e)))
+    }
+
+    /// The pool, for single statements.
+    #[must_use]
+    pub fn db(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Begins a write transaction. On SQLite it takes the write lock at once (`BEGIN IMMEDIATE`): one that reads
+    /// first would get `SQLITE_BUSY` at its first write beside another process.
+    ///
+    /// # Errors
+    /// When another process holds the lock for longer than 10 s, or the server is away.
+    pub async fn write(&self) -> Result<WriteTx<'_>> {
+        match self.kind {
+            Kind::Sqlite => {
+                let guard = self.writer.lock().await;
+                let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+                Ok(WriteTx { transaction, _writer: Some(guard) })
+            }
+            Kind::Postgres => Ok(WriteTx { transaction: self.pool.begin().await?, _writer: None }),
+        }
+    }
+
+    /// What the database says about its durability: asked back at start, because a setting that did not
+    /// take is worse than none.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn durability(&self) -> Result<String> {
+        match self.kind {
+            Kind::Sqlite => {
+                let mut db = self.pool.acquire().await?;
+                let level: i64 =
+                    sqlx::query("PRAGMA synchronous").fetch_one(&mut *db).await?.try_get(0)?;
+                Ok(if level >= 2 { "full".to_owned() } else { format!("synchronous={level}") })
+            }
+            Kind::Postgres => {
+                let row = sqlx::query("SELECT current_setting('synchronous_commit')");
+                let level: String = row.fetch_one(&self.pool).await?.try_get(0)?;
+                Ok(if level == "off" {
+                    "synchronous_commit=off".to_owned()
+                } else {
+                    "full".to_owned()
+                })
+            }
+        }
+    }
+
+    /// One trip to the database, for health checks.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ping(&self) -> Result<()> {
+        self.pool.acquire().await?.ping().await
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Settings of every new connection.
+async fn prepare(db: &mut AnyConnection, kind: Kind) -> Result<()> {
+    match kind {
+        Kind::Sqlite => {
+            sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *db).await?;
+            sqlx::query("PRAGMA synchronous = FULL").execute(&mut *db).await?;
+            let busy = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
+            sqlx::query(sqlx::AssertSqlSafe(busy)).execute(&mut *db).await?;
+        }
+        Kind::Postgres => {
+            sqlx::query("SET synchronous_commit = on").execute(&mut *db).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The database file holds password hashes: only the service user may read it.
+fn create_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true).mode(0o600).open(file)?;
+    Ok(())
+}
+
+/// `sqlite://` takes a URL, so blanks, `?`, `#` and `%` of a path must not speak.
+fn percent_encoded(path: &Path) -> String {
+    let mut out = String::new();
+    for c in path.to_string_lossy().chars() {
+        match c {
+            ' ' => out.push_str("%20"),
+            '#' => out.push_str("%23"),
+            '%' => out.push_str("%25"),
+            '?' => out.push_str("%3F"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Whether two equal keys were refused; a caller may then say "exists already".
+#[must_use]
+pub fn is_duplicate(error: &StoreError) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// Flags are 0/1 in rows.
+#[must_use]
+pub fn flag(value: bool) -> i64 {
+    i64::from(value)
+}
+
+/// Sizes are BIGINT in rows; nothing larger than 2^63 reaches the store.
+#[must_use]
+pub fn big(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Sizes of rows are never negative.
+#[must_use]
+pub fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

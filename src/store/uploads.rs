@@ -1,0 +1,454 @@
+//! `uploads`: one row for each version of each file that a customer sends.
+
+use sqlx::{FromRow, Row};
+
+use super::clients::Db;
+use super::{Result, big, unsigned};
+use crate::domain::time::Timestamp;
+use crate::domain::upload::UploadState;
+
+#[derive(Debug, Clone, FromRow)]
+pub struct UploadRow {
+    pub id: String,
+    pub entry_id: String,
+    pub client_no: String,
+    pub username: String,
+    pub project_no: String,
+    pub ticket_no: String,
+    pub path: String,
+    pub version: i64,
+    pub state: String,
+    pub size: i64,
+    pub sha256: String,
+    pub declared_size: i64,
+    pub reserved: i64,
+    pub mtime: i64,
+    pub verdict: String,
+    pub signature: String,
+    pub reason: String,
+    pub scanner: String,
+    pub waived_by: String,
+    pub repeat_of: String,
+    pub protocol: String,
+    pub peer: String,
+    pub node: String,
+    pub scan_attempts: i64,
+    pub scan_next: i64,
+    pub started: i64,
+    pub completed: i64,
+    pub released: i64,
+    pub delivered: i64,
+    pub created: i64,
+    pub updated: i64,
+}
+
+impl UploadRow {
+    #[must_use]
+    pub fn state(&self) -> Option<UploadState> {
+        UploadState::parse(&self.state)
+    }
+}
+
+/// What a scan has found out, as it stands on the row.
+#[derive(Debug, Clone, Default)]
+pub struct Finding {
+    pub verdict: &'static str,
+    pub signature: String,
+    pub reason: String,
+    pub scanner: String,
+    pub waived_by: String,
+}
+
+pub async fn insert(db: impl Db<'_>, row: &UploadRow) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO uploads (id, entry_id, client_no, username, project_no, ticket_no, path, version, state, \
+         size, sha256, declared_size, reserved, mtime, verdict, signature, reason, scanner, waived_by, \
+         repeat_of, protocol, peer, node, scan_attempts, scan_next, started, completed, released, delivered, \
+         created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+         $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)",
+    )
+    .bind(&row.id)
+    .bind(&row.entry_id)
+    .bind(&row.client_no)
+    .bind(&row.username)
+    .bind(&row.project_no)
+    .bind(&row.ticket_no)
+    .bind(&row.path)
+    .bind(row.version)
+    .bind(&row.state)
+    .bind(row.size)
+    .bind(&row.sha256)
+    .bind(row.declared_size)
+    .bind(row.reserved)
+    .bind(row.mtime)
+    .bind(&row.verdict)
+    .bind(&row.signature)
+    .bind(&row.reason)
+    .bind(&row.scanner)
+    .bind(&row.waived_by)
+    .bind(&row.repeat_of)
+    .bind(&row.protocol)
+    .bind(&row.peer)
+    .bind(&row.node)
+    .bind(row.scan_attempts)
+    .bind(row.scan_next)
+    .bind(row.started)
+    .bind(row.completed)
+    .bind(row.released)
+    .bind(row.delivered)
+    .bind(row.created)
+    .bind(row.updated)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn upload(db: impl Db<'_>, id: &str) -> Result<Option<UploadRow>> {
+    sqlx::query_as("SELECT * FROM uploads WHERE id = $1").bind(id).fetch_optional(db).await
+}
+
+/// Filters of `upload list`; an empty text does not filter. Newest first.
+pub async fn list(
+    db: impl Db<'_>,
+    (state, client_no, project_no): (&str, &str, &str),
+    limit: i64,
+) -> Result<Vec<UploadRow>> {
+    sqlx::query_as(
+        "SELECT * FROM uploads WHERE ($1 = '' OR state = $1) AND ($2 = '' OR client_no = $2) \
+         AND ($3 = '' OR project_no = $3) ORDER BY id DESC LIMIT $4",
+    )
+    .bind(state)
+    .bind(client_no)
+    .bind(project_no)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+pub async fn in_state(db: impl Db<'_>, state: UploadState) -> Result<Vec<UploadRow>> {
+    sqlx::query_as("SELECT * FROM uploads WHERE state = $1 ORDER BY id")
+        .bind(state.as_str())
+        .fetch_all(db)
+        .await
+}
+
+/// All uploads of a name that still matter for it, newest version first.
+pub async fn of_entry(db: impl Db<'_>, entry_id: &str) -> Result<Vec<UploadRow>> {
+    sqlx::query_as("SELECT * FROM uploads WHERE entry_id = $1 ORDER BY version DESC")
+        .bind(entry_id)
+        .fetch_all(db)
+        .await
+}
+
+/// Recent uploads of a project, for `Status.txt`; newest first.
+pub async fn of_project(db: impl Db<'_>, project_no: &str, limit: i64) -> Result<Vec<UploadRow>> {
+    sqlx::query_as(
+        "SELECT * FROM uploads WHERE project_no = $1 AND repeat_of = '' AND state <> 'deleted' \
+         ORDER BY id DESC LIMIT $2",
+    )
+    .bind(project_no)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// The latest finished version at a path, repeats left aside.
+pub async fn latest_at(
+    db: impl Db<'_>,
+    project_no: &str,
+    path: &str,
+    except: &str,
+) -> Result<Option<UploadRow>> {
+    sqlx::query_as(
+        "SELECT * FROM uploads WHERE project_no = $1 AND path = $2 AND id <> $3 AND repeat_of = '' \
+         AND state NOT IN ('receiving', 'incomplete') ORDER BY version DESC, id DESC LIMIT 1",
+    )
+    .bind(project_no)
+    .bind(path)
+    .bind(except)
+    .fetch_optional(db)
+    .await
+}
+
+/// A writer is alive: its size so far.
+pub async fn note_progress(
+    db: impl Db<'_>,
+    id: &str,
+    node: &str,
+    size: u64,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET size = $1, updated = $2 WHERE id = $3 AND node = $4 AND state = 'receiving'",
+    )
+    .bind(big(size))
+    .bind(now.0)
+    .bind(id)
+    .bind(node)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn set_reserved(db: impl Db<'_>, id: &str, reserved: u64) -> Result<()> {
+    sqlx::query("UPDATE uploads SET reserved = $1 WHERE id = $2")
+        .bind(big(reserved))
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The first commit: complete and durable, not yet judged.
+pub async fn seal(
+    db: impl Db<'_>,
+    id: &str,
+    (size, sha256, mtime): (u64, &str, i64),
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET state = 'scanning', size = $1, sha256 = $2, mtime = $3, reserved = 0, completed = $4, \
+         updated = $4 WHERE id = $5 AND state IN ('receiving', 'incomplete')",
+    )
+    .bind(big(size))
+    .bind(sha256)
+    .bind(mtime)
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The connection is gone; the bytes so far are kept for a resume.
+pub async fn set_incomplete(
+    db: impl Db<'_>,
+    id: &str,
+    node: &str,
+    size: u64,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET state = 'incomplete', size = $1, reserved = 0, updated = $2 \
+         WHERE id = $3 AND node = $4 AND state = 'receiving'",
+    )
+    .bind(big(size))
+    .bind(now.0)
+    .bind(id)
+    .bind(node)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A client goes on where it, or an earlier connection, stopped.
+pub async fn resume(
+    db: impl Db<'_>,
+    id: &str,
+    (username, protocol, peer, node): (&str, &str, &str, &str),
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET state = 'receiving', username = $1, protocol = $2, peer = $3, node = $4, \
+         updated = $5 WHERE id = $6 AND state = 'incomplete'",
+    )
+    .bind(username)
+    .bind(protocol)
+    .bind(peer)
+    .bind(node)
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn set_hash(db: impl Db<'_>, id: &str, sha256: &str) -> Result<()> {
+    sqlx::query("UPDATE uploads SET sha256 = $1 WHERE id = $2")
+        .bind(sha256)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Moves an upload from one state to another with what was found; nothing happens if it is elsewhere by now.
+pub async fn settle(
+    db: impl Db<'_>,
+    id: &str,
+    (from, to): (UploadState, UploadState),
+    finding: &Finding,
+    now: Timestamp,
+) -> Result<u64> {
+    let released = if to == UploadState::Released { now.0 } else { 0 };
+    let done = sqlx::query(
+        "UPDATE uploads SET state = $1, verdict = $2, signature = $3, reason = $4, scanner = $5, waived_by = $6, \
+         released = $7, reserved = 0, updated = $8 WHERE id = $9 AND state = $10",
+    )
+    .bind(to.as_str())
+    .bind(finding.verdict)
+    .bind(&finding.signature)
+    .bind(&finding.reason)
+    .bind(&finding.scanner)
+    .bind(&finding.waived_by)
+    .bind(released)
+    .bind(now.0)
+    .bind(id)
+    .bind(from.as_str())
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Ends an upload whatever unfinished state it is in.
+pub async fn set_deleted(db: impl Db<'_>, id: &str, reason: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET state = 'deleted', reason = $1, reserved = 0, updated = $2 \
+         WHERE id = $3 AND state <> 'deleted'",
+    )
+    .bind(reason)
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn set_repeat(db: impl Db<'_>, id: &str, of: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET state = 'deleted', reason = 'repeat', repeat_of = $1, reserved = 0, updated = $2 \
+         WHERE id = $3 AND state IN ('receiving', 'scanning', 'released')",
+    )
+    .bind(of)
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The scan gave no verdict: when it is tried again, and why it failed.
+pub async fn postpone_scan(
+    db: impl Db<'_>,
+    id: &str,
+    next: Timestamp,
+    reason: &str,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET scan_attempts = scan_attempts + 1, scan_next = $1, reason = $2, updated = $3 \
+         WHERE id = $4 AND state = 'scanning'",
+    )
+    .bind(next.0)
+    .bind(reason)
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Which server scans it from now on.
+pub async fn set_node(db: impl Db<'_>, id: &str, node: &str) -> Result<()> {
+    sqlx::query("UPDATE uploads SET node = $1 WHERE id = $2")
+        .bind(node)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn set_mtime(db: impl Db<'_>, id: &str, mtime: i64) -> Result<()> {
+    sqlx::query("UPDATE uploads SET mtime = $1 WHERE id = $2")
+        .bind(mtime)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn set_delivered(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<()> {
+    sqlx::query("UPDATE uploads SET delivered = $1, updated = $1 WHERE id = $2")
+        .bind(now.0)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// An upload goes to another name (a rename onto an existing one) as its newest version.
+pub async fn move_to_entry(
+    db: impl Db<'_>,
+    id: &str,
+    entry: &str,
+    version: i64,
+    path: &str,
+) -> Result<u64> {
+    let done =
+        sqlx::query("UPDATE uploads SET entry_id = $1, version = $2, path = $3 WHERE id = $4")
+            .bind(entry)
+            .bind(version)
+            .bind(path)
+            .bind(id)
+            .execute(db)
+            .await?;
+    Ok(done.rows_affected())
+}
+
+/// The ticket that the final name speaks of.
+pub async fn set_ticket(db: impl Db<'_>, entry: &str, ticket_no: &str) -> Result<()> {
+    sqlx::query("UPDATE uploads SET ticket_no = $1 WHERE entry_id = $2 AND delivered = 0")
+        .bind(ticket_no)
+        .bind(entry)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// A file or folder was renamed: the shown paths of everything at and below it follow.
+pub async fn rename_paths(db: impl Db<'_>, project_no: &str, old: &str, new: &str) -> Result<u64> {
+    // '0' is the character after '/', so this range is exactly what lies below the folder.
+    let done = sqlx::query(
+        "UPDATE uploads SET path = $1 || SUBSTR(path, $2) WHERE project_no = $3 AND state <> 'deleted' \
+         AND (path = $4 OR (path > $5 AND path < $6))",
+    )
+    .bind(new)
+    .bind(i64::try_from(old.chars().count()).unwrap_or(0).saturating_add(1))
+    .bind(project_no)
+    .bind(old)
+    .bind(format!("{old}/"))
+    .bind(format!("{old}0"))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// How many uploads of a client are not finished or not delivered.
+pub async fn open_of_client(db: impl Db<'_>, client_no: &str) -> Result<i64> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) FROM uploads u WHERE u.client_no = $1 AND (u.state IN ('receiving', 'scanning', 'held') \
+         OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open = 1))",
+    )
+    .bind(client_no)
+    .fetch_one(db)
+    .await?;
+    row.try_get(0)
+}
+
+/// Unscanned bytes accepted so far.
+pub async fn scanning_bytes(db: impl Db<'_>) -> Result<u64> {
+    let row = sqlx::query(
+        "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM uploads WHERE state = 'scanning'",
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(unsigned(row.try_get(0)?))
+}
+
+/// Unfinished uploads that nobody has touched since `before`.
+pub async fn stale_incomplete(db: impl Db<'_>, before: Timestamp) -> Result<Vec<UploadRow>> {
+    sqlx::query_as("SELECT * FROM uploads WHERE state = 'incomplete' AND updated < $1 ORDER BY id")
+        .bind(before.0)
+        .fetch_all(db)
+        .await
+}
