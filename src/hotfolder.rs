@@ -58,7 +58,7 @@ pub enum Placed {
 pub struct Hotfolder {
     root: PathBuf,
     share_id: String,
-    /// Where neither RENAME_NOREPLACE nor links work, checking and renaming happens under this lock.
+    /// Where neither `RENAME_NOREPLACE` nor links work, checking and renaming happens under this lock.
     placing: Mutex<()>,
 }
 
@@ -245,7 +245,7 @@ impl Hotfolder {
         Ok(placed)
     }
 
-    /// RENAME_NOREPLACE; where the file system cannot (some SMB and NFS mounts) a link, or a check under a lock.
+    /// `RENAME_NOREPLACE`; where the file system cannot (some SMB and NFS mounts) a link, or a check under a lock.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         use rustix::fs::{CWD, renameat_with};
         match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

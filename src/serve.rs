@@ -70,13 +70,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
 pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
     let is_sqlite = config.database.url.is_empty();
     check_folders(&config)?;
-    let _lock = vault::lock(&config.data_dir, is_sqlite).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => anyhow::anyhow!(
-            "another ptportal serves {}; stop it first, or give this one a data_dir of its own",
-            config.data_dir.display()
-        ),
-        _ => anyhow::Error::from(error).context(format!("lock of {}", config.data_dir.display())),
-    })?;
+    let _lock = vault::lock(&config.data_dir, is_sqlite).map_err(|e| lock_error(&config, e))?;
     let keys = sftp::keys::load_or_make(
         &config.sftp.host_key_dir,
         &config.data_dir.join("host-keys"),
@@ -104,6 +98,16 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
     stop.cancelled().await;
     shut_down(&app).await;
     Ok(())
+}
+
+fn lock_error(config: &Config, error: std::io::Error) -> anyhow::Error {
+    let dir = config.data_dir.display();
+    if error.kind() == std::io::ErrorKind::WouldBlock {
+        return anyhow::anyhow!(
+            "another ptportal serves {dir}; stop it first, or give this one a data_dir of its own"
+        );
+    }
+    anyhow::Error::from(error).context(format!("lock of {dir}"))
 }
 
 async fn shut_down(app: &Arc<App>) {

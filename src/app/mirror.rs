@@ -103,12 +103,9 @@ async fn pause(app: &App) -> Option<()> {
 /// One attempt, from claim to `done` or a pause.
 async fn deliver(app: &Arc<App>, row: DeliveryRow, owner: &str) {
     let started = Instant::now();
-    let upload = match uploads::upload(app.store.db(), &row.upload_id).await {
-        Ok(Some(upload)) => upload,
-        Ok(None) | Err(_) => {
-            postpone(app, &row, (owner, None), "its upload cannot be read").await;
-            return;
-        }
+    let Ok(Some(upload)) = uploads::upload(app.store.db(), &row.upload_id).await else {
+        postpone(app, &row, (owner, None), "its upload cannot be read").await;
+        return;
     };
     let attempt = Attempt { app, row: &row, upload: &upload, owner };
     match attempt.run().await {
@@ -224,8 +221,16 @@ impl Attempt<'_> {
         }
     }
 
+    async fn remove_temp(&self, temp_name: String) -> Result<(), Failed> {
+        let remove = move |hotfolder: &Hotfolder| {
+            hotfolder.remove_temp(&temp_name);
+            Ok(())
+        };
+        self.on_share(remove).await
+    }
+
     async fn give_up(&self, temp_name: String, error: Failed) -> Failed {
-        match self.on_share(move |hotfolder| Ok(hotfolder.remove_temp(&temp_name))).await {
+        match self.remove_temp(temp_name).await {
             Ok(()) => error,
             Err(other) => other,
         }

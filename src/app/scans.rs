@@ -30,6 +30,9 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(120),
     Duration::from_secs(300),
 ];
+const LAST_PAUSE: Duration = Duration::from_secs(300);
+/// Pause after a verdict that could not be recorded.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
 const PER_ACCOUNT: usize = 2;
 /// A waiting file counts as smaller by this for each second, so that a big one is not starved.
 const AGEING: u64 = 8 << 20;
@@ -298,7 +301,7 @@ async fn scan_one(app: &Arc<App>, waiting: Waiting, proof: &Proof) {
         }
         Err(error) => {
             tracing::error!(%error, upload = waiting.upload, "scan could not be settled, tried again");
-            app.scans.put_back(waiting, PAUSES[1]);
+            app.scans.put_back(waiting, AFTER_ERROR);
         }
     }
 }
@@ -342,7 +345,7 @@ async fn scan(app: &Arc<App>, waiting: &Waiting, proof: &Proof) -> anyhow::Resul
 }
 
 enum Prepared {
-    Row(UploadRow),
+    Row(Box<UploadRow>),
     Settled(Settled),
 }
 
@@ -357,7 +360,7 @@ async fn prepare(app: &Arc<App>, waiting: &Waiting) -> anyhow::Result<Option<(Id
             return Ok(Some((id, Prepared::Settled(settled))));
         }
     }
-    Ok(Some((id, Prepared::Row(row))))
+    Ok(Some((id, Prepared::Row(Box::new(row)))))
 }
 
 /// One whole-file scan. Files above clamd's ceiling are not asked about: it says OK to them.
@@ -383,7 +386,7 @@ async fn postpone(app: &App, upload: &str, reason: &str) -> Duration {
         Ok(Some(row)) => usize::try_from(row.scan_attempts).unwrap_or(0),
         Ok(None) | Err(_) => 0,
     };
-    let pause = PAUSES.get(attempts).copied().unwrap_or(PAUSES[PAUSES.len() - 1]);
+    let pause = PAUSES.get(attempts).copied().unwrap_or(LAST_PAUSE);
     let noted = uploads::postpone_scan(app.store.db(), upload, now.plus(pause), reason, now).await;
     if let Err(error) = noted {
         tracing::warn!(%error, upload, "a failed scan could not be noted");
@@ -430,7 +433,7 @@ async fn release_unscanned(app: &Arc<App>, waiting: Waiting) {
         Ok(settled) => app.scans.finish(&waiting, settled),
         Err(error) => {
             tracing::error!(%error, upload = waiting.upload, "release failed, tried again");
-            app.scans.put_back(waiting, PAUSES[1]);
+            app.scans.put_back(waiting, AFTER_ERROR);
         }
     }
 }

@@ -147,7 +147,7 @@ pub(super) enum AccountCommand {
     /// Create an account; prints its row
     Create {
         client_no: String,
-        /// Username (default: from the system default's username_pattern)
+        /// Username (default: from the system default's `username_pattern`)
         #[arg(long)]
         username: Option<String>,
         /// Create it disabled

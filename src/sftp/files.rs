@@ -20,7 +20,7 @@ use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 
-/// Announced in SSH_FXP_VERSION, each with its version (OpenSSH's PROTOCOL file).
+/// Announced in `SSH_FXP_VERSION`, each with its version (OpenSSH's PROTOCOL file).
 pub(super) const EXTENSIONS: [(&str, &[u8]); 6] = [
     ("posix-rename@openssh.com", b"1"),
     ("statvfs@openssh.com", b"2"),
@@ -50,6 +50,15 @@ pub(super) enum Open {
     Folder {
         names: vec::IntoIter<Listed>,
     },
+}
+
+/// A request that changes names.
+#[derive(Clone, Copy)]
+enum Change<'p> {
+    Remove(&'p [u8]),
+    Mkdir(&'p [u8]),
+    Rmdir(&'p [u8]),
+    Rename(&'p [u8], &'p [u8]),
 }
 
 /// Handles are four bytes of our own.
@@ -99,10 +108,12 @@ impl Engine {
             Request::Unknown { id, .. } => {
                 self.done(id, Err(Refusal::Unsupported), None, transport).await
             }
-            Request::Remove { .. }
-            | Request::Mkdir { .. }
-            | Request::Rmdir { .. }
-            | Request::Rename { .. } => self.change(request, transport).await,
+            Request::Remove { id, path } => self.change(id, Change::Remove(path), transport).await,
+            Request::Mkdir { id, path } => self.change(id, Change::Mkdir(path), transport).await,
+            Request::Rmdir { id, path } => self.change(id, Change::Rmdir(path), transport).await,
+            Request::Rename { id, from, to } => {
+                self.change(id, Change::Rename(from, to), transport).await
+            }
             // INIT and WRITE never come here: the engine takes them before.
             Request::Init { .. } | Request::Write { .. } => Ok(()),
         }
@@ -110,26 +121,26 @@ impl Engine {
 
     async fn change(
         &mut self,
-        request: Request<'_>,
+        id: u32,
+        change: Change<'_>,
         transport: &mut Transport,
     ) -> Result<(), Broken> {
         let session = Arc::clone(&self.session);
-        let (id, path, to) = match request {
-            Request::Remove { id, path }
-            | Request::Mkdir { id, path }
-            | Request::Rmdir { id, path } => (id, path, None),
-            Request::Rename { id, from, to } => (id, from, Some(to)),
-            _ => return Ok(()),
+        let raw = match change {
+            Change::Remove(path)
+            | Change::Mkdir(path)
+            | Change::Rmdir(path)
+            | Change::Rename(path, _) => path,
         };
-        let path = match resolve(path) {
+        let path = match resolve(raw) {
             Ok(path) => path,
             Err(refusal) => return self.done(id, Err(refusal), None, transport).await,
         };
-        let result = match request {
-            Request::Remove { .. } => session.remove_file(&path).await,
-            Request::Mkdir { .. } => session.make_folder(&path).await,
-            Request::Rmdir { .. } => session.remove_folder(&path).await,
-            _ => match resolve(to.unwrap_or_default()) {
+        let result = match change {
+            Change::Remove(_) => session.remove_file(&path).await,
+            Change::Mkdir(_) => session.make_folder(&path).await,
+            Change::Rmdir(_) => session.remove_folder(&path).await,
+            Change::Rename(_, to) => match resolve(to) {
                 Ok(to) => session.rename(&path, &to).await,
                 Err(refusal) => Err(refusal),
             },
@@ -463,7 +474,7 @@ impl Engine {
         match name {
             b"posix-rename@openssh.com" => {
                 let (from, to) = (fields.string().ok_or(cut)?, fields.string().ok_or(cut)?);
-                self.change(Request::Rename { id, from, to }, transport).await
+                self.change(id, Change::Rename(from, to), transport).await
             }
             b"lsetstat@openssh.com" => {
                 let path = fields.string().ok_or(cut)?;

@@ -8,7 +8,7 @@ pub const MAX_PACKET: usize = 262_144 + 1024;
 /// Longest data that one READ returns.
 pub const MAX_READ: u32 = 261_120;
 
-/// SSH_FXP_* numbers.
+/// `SSH_FXP_*` numbers.
 pub mod kind {
     pub const INIT: u8 = 1;
     pub const VERSION: u8 = 2;
@@ -39,7 +39,7 @@ pub mod kind {
     pub const EXTENDED_REPLY: u8 = 201;
 }
 
-/// SSH_FX_* codes (section 7 of the draft).
+/// `SSH_FX_*` codes (section 7 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     Ok = 0,
@@ -63,7 +63,7 @@ impl Code {
     }
 }
 
-/// SSH_FXF_* flags of OPEN.
+/// `SSH_FXF_*` flags of OPEN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenFlags(pub u32);
 
