@@ -49,6 +49,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         passwords: Passwords::new()?,
         sessions: crate::app::session::Sessions::default(),
         writers: crate::app::upload::Writers::default(),
+        recent: crate::app::tree::Recently::default(),
         store,
         vault,
         hotfolder,

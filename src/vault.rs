@@ -293,6 +293,14 @@ pub fn is_on_network(path: &Path) -> io::Result<bool> {
     Ok(MAGIC.contains(&kind))
 }
 
+/// Whether reading this file never waits for a device: it lies in memory (tmpfs), where the kernel offers no
+/// "only what is cached" reads because all of it is.
+#[must_use]
+pub fn lies_in_memory(file: &File) -> bool {
+    // TMPFS_MAGIC, RAMFS_MAGIC (linux/magic.h).
+    rustix::fs::fstatfs(file).is_ok_and(|stat| matches!(stat.f_type, 0x0102_1994 | 0x8584_58f6))
+}
+
 /// Makes a folder that only the service user may enter.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ pub mod operate;
 pub mod orders;
 pub mod passwords;
 pub mod receive;
+pub mod recent;
 pub mod recovery;
 pub mod scanner;
 pub mod scans;
@@ -54,6 +55,7 @@ pub struct App {
     pub passwords: passwords::Passwords,
     pub sessions: session::Sessions,
     pub writers: upload::Writers,
+    pub recent: tree::Recently,
     /// This process's id in `nodes`.
     pub node: Id,
     pub clock: Clock,
@@ -94,6 +96,19 @@ impl App {
         if let Err(error) = written.await {
             tracing::error!(%error, event = event.kind.as_str(), "event could not be written to the database");
         }
+    }
+
+    /// Free bytes of the data folder, asked at most twice a second.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn free_bytes(self: &Arc<Self>) -> std::io::Result<u64> {
+        if let Some(free) = self.recent.free.get(&()) {
+            return Ok(free);
+        }
+        let free = with_app(self, |app| app.vault.free_bytes()).await?;
+        self.recent.free.put((), free);
+        Ok(free)
     }
 
     /// Logs the cause of something unexpected once, here, and gives the client an answer that names no inside.

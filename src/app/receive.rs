@@ -14,7 +14,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::store::entries::{self, EntryRow};
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{self, events, orders, unsigned};
+use crate::store::{self, orders, unsigned};
 
 /// What a client wants when it opens a file for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Session {
         if app.scanner.is_away() && app.scans.pending_bytes() >= pending_max {
             return Err(Refusal::Backlog { limit: pending_max });
         }
-        let free = with_app(app, |app| app.vault.free_bytes()).await;
+        let free = app.free_bytes().await;
         let free = free.map_err(|e| self.internal("ask free space", &e))?;
         if free < app.config.limits.min_free.saturating_add(declared.unwrap_or(0)) {
             return Err(Refusal::NoSpace);
@@ -215,7 +215,7 @@ impl Session {
         let path = path_in_project(path);
         let ticket = self.ticket_for(&spot, &path).await?;
         let row = self.new_row(&id, &spot, (path.clone(), ticket), declared);
-        let registered = register(app, row, &spot, found, self.session_text()).await;
+        let registered = register(app, row, &spot, found).await;
         let version = registered.map_err(|e| match e {
             Register::Race => Refusal::Busy,
             Register::Store(e) => self.internal("begin an upload", &e),
@@ -243,14 +243,9 @@ impl Session {
     }
 
     async fn ticket_for(&self, spot: &Spot, path: &str) -> Result<String, Refusal> {
-        let tickets = orders::tickets(self.app.store.db(), &spot.project.project_no).await;
-        let tickets = tickets.map_err(|e| self.internal("look up tickets", &e))?;
-        let numbers: Vec<String> = tickets.into_iter().map(|t| t.ticket_no).collect();
+        let numbers = self.app.ticket_numbers(&spot.project.project_no).await;
+        let numbers = numbers.map_err(|e| self.internal("look up tickets", &e))?;
         Ok(ticket_for_path(path, &numbers))
-    }
-
-    fn session_text(&self) -> &str {
-        self.id.as_str()
     }
 
     fn origin(
@@ -339,13 +334,12 @@ impl From<store::StoreError> for Register {
     }
 }
 
-/// Writes the upload down: name, version, event.
+/// Writes the upload down: name and version. Its start stands on the row and needs no event.
 async fn register(
     app: &App,
     mut row: UploadRow,
     spot: &Spot,
     found: Option<EntryRow>,
-    session: &str,
 ) -> Result<i64, Register> {
     let now = Timestamp(row.started);
     let mut tx = app.store.write().await?;
@@ -362,11 +356,6 @@ async fn register(
         }
     }
     uploads::insert(tx.db(), &row).await?;
-    let mut event =
-        super::upload::event_of(&row, EventKind::UploadStarted).with("session", session);
-    event.detail.remove("sha256");
-    event.detail.remove("size");
-    events::insert(tx.db(), &event, now).await?;
     tx.commit().await?;
     tracing::debug!(upload = row.id, path = row.path, account = row.username, "upload started");
     Ok(row.version)

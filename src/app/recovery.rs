@@ -140,7 +140,7 @@ async fn seal_recovered(
     now: Timestamp,
 ) -> anyhow::Result<()> {
     let mut tx = app.store.write().await?;
-    if uploads::seal(tx.db(), &row.id, sealed, now).await? == 0 {
+    if uploads::seal(tx.db(), &row.id, sealed, now).await?.is_none() {
         return Ok(());
     }
     uploads::set_node(tx.db(), &row.id, app.node.as_str()).await?;

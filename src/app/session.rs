@@ -20,6 +20,7 @@ use crate::domain::path::{VirtualPath, is_dropping};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::store::{entries, orders};
+use crate::vault;
 
 /// Droppings remembered for one session; beyond it they are accepted and forgotten.
 const DROPPINGS_MAX: usize = 10_000;
@@ -115,7 +116,7 @@ pub struct Session {
 /// Something open for reading.
 pub enum Reader {
     /// A released content.
-    Content { file: Arc<std::fs::File>, size: u64, mtime: Timestamp },
+    Content { file: Arc<std::fs::File>, size: u64, mtime: Timestamp, in_memory: bool },
     /// `Status.txt`, fixed while the handle is open.
     Text { text: Arc<str>, mtime: Timestamp },
 }
@@ -313,10 +314,12 @@ impl Session {
         let opened = with_app(&self.app, move |app| {
             let file = app.vault.open_sealed(&id)?;
             let size = file.metadata()?.len();
-            Ok((Arc::new(file), size))
+            let in_memory = vault::lies_in_memory(&file);
+            Ok((Arc::new(file), size, in_memory))
         });
-        let (file, size) = opened.await.map_err(|e| self.internal("open content", &e))?;
-        Ok(Reader::Content { file, size, mtime: Timestamp(entry.mtime) })
+        let (file, size, in_memory) =
+            opened.await.map_err(|e| self.internal("open content", &e))?;
+        Ok(Reader::Content { file, size, mtime: Timestamp(entry.mtime), in_memory })
     }
 
     /// The text whose size the client was shown a moment ago.

@@ -69,11 +69,11 @@ pub(super) async fn end_receiving(
         .event(EventKind::of_state(state))
         .with("signature", finding.signature.clone())
         .with("reason", finding.reason.clone());
-    if ended > 0 {
+    if ended.is_some() {
         store::events::insert(tx.db(), &event, now).await?;
     }
     tx.commit().await?;
-    if ended > 0 {
+    if ended.is_some() {
         logging::event(&event);
         put_away(app, &origin.id, state).await;
     }
@@ -125,13 +125,11 @@ pub(super) async fn sealed(
     let now = app.now();
     let mtime = if mtime.is_never() { now } else { mtime };
     let mut tx = app.store.write().await?;
-    if uploads::seal(tx.db(), origin.id.as_str(), (size, sha256, mtime.0), now).await? == 0 {
+    let sealed = uploads::seal(tx.db(), origin.id.as_str(), (size, sha256, mtime.0), now).await?;
+    let Some(row) = sealed else {
         drop(tx);
         put_away(app, &origin.id, UploadState::Deleted).await;
         return Ok(Awaited::Settled(Settled::Refused(Refusal::TakenOver)));
-    }
-    let Some(row) = uploads::upload(tx.db(), origin.id.as_str()).await? else {
-        return Err(sqlx_row_missing());
     };
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     if let Some(earlier) =
@@ -154,7 +152,7 @@ pub(super) async fn sealed(
     Ok(Awaited::Later(app.scans.enqueue(&row)))
 }
 
-fn sqlx_row_missing() -> store::StoreError {
+fn row_missing() -> store::StoreError {
     store::StoreError::RowNotFound
 }
 
@@ -244,7 +242,7 @@ pub(super) async fn drop_as_repeat(app: &Arc<App>, origin: &Origin, base: &Id) -
         uploads::upload(tx.db(), origin.id.as_str()).await?,
         uploads::upload(tx.db(), base.as_str()).await?,
     ) else {
-        return Err(sqlx_row_missing());
+        return Err(row_missing());
     };
     uploads::set_mtime(tx.db(), &row.id, earlier.mtime).await?;
     finish_repeat(app, tx, row, earlier, now).await
@@ -280,17 +278,21 @@ async fn release_in(
         }
     }
     let from = if from == UploadState::Receiving { UploadState::Scanning } else { from };
-    if uploads::settle(tx.db(), &row.id, (from, UploadState::Released), &finding, now).await? == 0 {
+    let states = (from, UploadState::Released);
+    let Some(settled) = uploads::settle(tx.db(), &row.id, states, &finding, now).await? else {
         return Ok(Settled::Gone);
-    }
-    let mtime = uploads::upload(tx.db(), &row.id).await?.map_or(row.mtime, |r| r.mtime);
-    entries::show_release(tx.db(), (&row.entry_id, &row.id), row.version, mtime, now).await?;
-    let name = name_of(tx.db(), &row.entry_id).await?;
+    };
+    let ids = (settled.entry_id.as_str(), settled.id.as_str());
+    let shown = entries::show_release(tx.db(), ids, settled.version, settled.mtime, now).await?;
+    let name = match shown {
+        Some(name) => name,
+        None => name_of(tx.db(), ids.0).await?,
+    };
     let delivers = app.hotfolder.is_some() && !is_temporary(app, &name);
     if delivers {
-        plan_delivery(app, &mut tx, (&row.id, &row.entry_id, row.version), now).await?;
+        plan_delivery(app, &mut tx, (ids.1, ids.0, settled.version), now).await?;
     }
-    let event = event_of(row, EventKind::UploadReleased)
+    let event = event_of(&settled, EventKind::UploadReleased)
         .with("verdict", finding.verdict)
         .with("signature", finding.signature)
         .with("scanner", finding.scanner)
@@ -391,14 +393,14 @@ pub(super) async fn end(
     let now = app.now();
     let from = row.state().unwrap_or(UploadState::Scanning);
     let mut tx = app.store.write().await?;
-    if uploads::settle(tx.db(), &row.id, (from, state), finding, now).await? == 0 {
+    let Some(row) = uploads::settle(tx.db(), &row.id, (from, state), finding, now).await? else {
         return Ok(false);
-    }
+    };
     if state != UploadState::Held {
         entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
         entries::delete_if_empty(tx.db(), &row.entry_id).await?;
     }
-    let event = event_of(row, EventKind::of_state(state))
+    let event = event_of(&row, EventKind::of_state(state))
         .with("verdict", finding.verdict)
         .with("signature", finding.signature.clone())
         .with("reason", finding.reason.clone())

@@ -1,6 +1,7 @@
 //! The customer's tree: from a path to what it stands for, and what a listing shows (spec section 6).
 
 use super::App;
+use super::recent::Recent;
 use crate::domain::id::Id;
 use crate::domain::path::{Name, VirtualPath, fold};
 use crate::domain::refusal::Refusal;
@@ -57,6 +58,14 @@ pub struct Spot {
     pub name: Name,
 }
 
+/// What uploads ask again and again.
+#[derive(Default)]
+pub struct Recently {
+    pub projects: Recent<(String, String), ProjectRow>,
+    pub tickets: Recent<String, Vec<String>>,
+    pub free: Recent<(), u64>,
+}
+
 /// The key of an area's top in `entries.parent`.
 #[must_use]
 pub fn area_key(project: &ProjectRow, area: usize) -> String {
@@ -85,9 +94,7 @@ impl App {
         path: &VirtualPath,
     ) -> Result<Place, Refusal> {
         let Some((first, rest)) = path.segments().split_first() else { return Ok(Place::Root) };
-        let found = orders::visible_project(self.store.db(), client_no, first.as_str()).await;
-        let project = found.map_err(|e| self.internal("look up project", &e))?;
-        let project = project.ok_or(Refusal::NotFound)?;
+        let project = self.project_in(client_no, first.as_str()).await?;
         let Some((second, names)) = rest.split_first() else { return Ok(Place::Project(project)) };
         if second.as_str() == STATUS_FILE {
             return if names.is_empty() {
@@ -98,6 +105,32 @@ impl App {
         }
         let area = folders.iter().position(|f| f == second.as_str()).ok_or(Refusal::NotFound)?;
         Ok(Place::Area { project, area, names: names.to_vec() })
+    }
+
+    async fn project_in(&self, client_no: &str, folder: &str) -> Result<ProjectRow, Refusal> {
+        let key = (client_no.to_owned(), folder.to_owned());
+        if let Some(project) = self.recent.projects.get(&key) {
+            return Ok(project);
+        }
+        let found = orders::visible_project(self.store.db(), client_no, folder).await;
+        let project = found.map_err(|e| self.internal("look up project", &e))?;
+        let project = project.ok_or(Refusal::NotFound)?;
+        self.recent.projects.put(key, project.clone());
+        Ok(project)
+    }
+
+    /// The numbers of a project's tickets.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn ticket_numbers(&self, project_no: &str) -> store::Result<Vec<String>> {
+        if let Some(numbers) = self.recent.tickets.get(&project_no.to_owned()) {
+            return Ok(numbers);
+        }
+        let tickets = orders::tickets(self.store.db(), project_no).await?;
+        let numbers: Vec<String> = tickets.into_iter().map(|t| t.ticket_no).collect();
+        self.recent.tickets.put(project_no.to_owned(), numbers.clone());
+        Ok(numbers)
     }
 
     /// The entry at names below an area.
@@ -152,6 +185,11 @@ impl App {
         folders: &[String],
         path: &VirtualPath,
     ) -> Result<Spot, Refusal> {
+        // New names beside projects or folders: their place is there, but it is read-only.
+        if let (1 | 2, Some(above)) = (path.segments().len(), path.parent()) {
+            self.locate(client_no, folders, &above).await?;
+            return Err(Refusal::ReadOnly);
+        }
         match self.locate(client_no, folders, path).await? {
             Place::Root | Place::Project(_) | Place::Status(_) => Err(Refusal::ReadOnly),
             Place::Area { area, .. } if !is_upload_area(area) => Err(Refusal::ReadOnly),

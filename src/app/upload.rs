@@ -92,6 +92,8 @@ struct Inner {
     file: Arc<File>,
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// The buffer of the piece before, to be filled next.
+    spare: Vec<u8>,
     job: Option<JoinHandle<std::io::Result<Written>>>,
     sync_job: Option<JoinHandle<std::io::Result<()>>>,
     hashing: Hashing,
@@ -199,6 +201,7 @@ impl Upload {
             file: Arc::clone(&file),
             buffer: Vec::new(),
             buffer_at: 0,
+            spare: Vec::new(),
             job: None,
             sync_job: None,
             hashing: if end == 0 {
@@ -383,7 +386,10 @@ impl Upload {
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(inner, &error));
         }
-        let buffer = std::mem::take(&mut inner.buffer);
+        let mut spare = std::mem::take(&mut inner.spare);
+        // The first piece grows as small files need it; whoever sends more gets whole pieces.
+        spare.reserve(PIECE);
+        let buffer = std::mem::replace(&mut inner.buffer, spare);
         if buffer.is_empty() {
             return Ok(());
         }
@@ -627,9 +633,7 @@ impl Inner {
         match job.await {
             Ok(Ok(written)) => {
                 self.hashing = written.hashing;
-                if self.buffer.capacity() == 0 {
-                    self.buffer = written.buffer;
-                }
+                self.spare = written.buffer;
                 None
             }
             Ok(Err(error)) => Some(error),

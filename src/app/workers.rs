@@ -112,8 +112,11 @@ async fn apply(app: &Arc<App>, kind: &str, key: &str) {
         }
         "delivery" => app.mirror_wake.notify_one(),
         "ban" => app.guard_wake.notify_one(),
-        // Projects and clients are read anew at each request.
-        _ => {}
+        // Projects and clients are read anew, beyond what is remembered for a moment.
+        _ => {
+            app.recent.projects.clear();
+            app.recent.tickets.clear();
+        }
     }
 }
 

@@ -257,13 +257,13 @@ impl Engine {
     ) -> Result<(), Broken> {
         let len = usize::try_from(len.min(MAX_READ)).unwrap_or(0);
         let open = handle_number(handle).and_then(|number| self.open.get(&number));
-        let file = match open {
-            Some(Open::Reader { reader: Reader::Content { file, size, .. } }) => {
+        let (file, in_memory) = match open {
+            Some(Open::Reader { reader: Reader::Content { file, size, in_memory, .. } }) => {
                 if offset >= *size {
                     self.replies.status(id, Code::Eof, "", "");
                     return Ok(());
                 }
-                Arc::clone(file)
+                (Arc::clone(file), *in_memory)
             }
             Some(Open::Reader { reader: Reader::Text { text, .. } }) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
@@ -282,7 +282,8 @@ impl Engine {
             }
         };
         // What is in the page cache is read here and now; only a real disk access goes to the blocking pool.
-        let read = self.replies.data_from(id, len, |buffer| read_cached(&file, buffer, offset));
+        let read =
+            self.replies.data_from(id, len, |buffer| read_cached(&file, buffer, offset, in_memory));
         let result = match read {
             Ok(0) | Err(_) => match read_blocking(file, offset, len).await {
                 Ok(bytes) if bytes.is_empty() => {
@@ -573,7 +574,10 @@ fn ls_date(mtime: u32, now: Timestamp) -> String {
 }
 
 /// Reads without waiting for the disk.
-fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+fn read_cached(file: &File, buffer: &mut [u8], offset: u64, in_memory: bool) -> io::Result<usize> {
+    if in_memory {
+        return file.read_at(buffer, offset);
+    }
     let mut slices = [IoSliceMut::new(buffer)];
     Ok(rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT)?)
 }

@@ -3,6 +3,8 @@
 //! Names stay raw bytes until `domain::path` decodes them. Bytes behind a complete request are ignored, because
 //! rclone's library sends them.
 
+use bytes::{Bytes, BytesMut};
+
 /// Longest packet that a client may send, without its length field: 256 KiB of data and room for the head.
 pub const MAX_PACKET: usize = 262_144 + 1024;
 /// Longest data that one READ returns.
@@ -304,7 +306,7 @@ fn parse_fields<'p>(kind: u8, f: &mut Fields<'p>) -> Option<Request<'p>> {
 
 /// Builds replies one behind the other, each with its length field.
 #[derive(Default)]
-pub struct Replies(Vec<u8>);
+pub struct Replies(BytesMut);
 
 impl Replies {
     #[must_use]
@@ -318,11 +320,12 @@ impl Replies {
     }
 
     /// What was built, to be sent.
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0)
+    pub fn take(&mut self) -> Bytes {
+        // The memory comes back to this buffer when the transport has dropped the bytes.
+        self.0.split().freeze()
     }
 
-    fn packet(&mut self, kind: u8, build: impl FnOnce(&mut Vec<u8>)) {
+    fn packet(&mut self, kind: u8, build: impl FnOnce(&mut BytesMut)) {
         let at = self.0.len();
         self.0.extend_from_slice(&[0, 0, 0, 0, kind]);
         build(&mut self.0);
@@ -390,9 +393,9 @@ impl Replies {
         self.0.truncate(begin.saturating_add(n));
         let size =
             |extra: usize| u32::try_from(n.saturating_add(extra)).unwrap_or(u32::MAX).to_be_bytes();
-        let mut head = Vec::with_capacity(HEAD);
+        let mut head = BytesMut::with_capacity(HEAD);
         head.extend_from_slice(&size(9));
-        head.push(kind::DATA);
+        head.extend_from_slice(&[kind::DATA]);
         put_u32(&mut head, id);
         head.extend_from_slice(&size(0));
         if let Some(field) = self.0.get_mut(at..begin) {
@@ -446,7 +449,7 @@ pub struct Shown {
 }
 
 impl Shown {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut BytesMut) {
         put_u32(out, 0x1 | 0x2 | 0x4 | 0x8);
         out.extend_from_slice(&self.size.to_be_bytes());
         put_u32(out, 1000);
@@ -457,11 +460,11 @@ impl Shown {
     }
 }
 
-fn put_u32(out: &mut Vec<u8>, value: u32) {
+fn put_u32(out: &mut BytesMut, value: u32) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
-fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+fn put_string(out: &mut BytesMut, bytes: &[u8]) {
     put_u32(out, u32::try_from(bytes.len()).unwrap_or(0));
     out.extend_from_slice(bytes);
 }
@@ -471,9 +474,9 @@ mod tests {
     use super::*;
 
     fn string(text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         put_string(&mut out, text);
-        out
+        out.to_vec()
     }
 
     #[test]

@@ -152,27 +152,27 @@ pub async fn take_version(
     row.map(|r| r.try_get(0)).transpose()
 }
 
-/// A release takes the name only if no later version holds it.
+/// A release takes the name only if no later version holds it; then the name comes back.
 pub async fn show_release(
     db: impl Db<'_>,
     (entry, upload): (&str, &str),
     version: i64,
     mtime: i64,
     now: Timestamp,
-) -> Result<u64> {
-    let done = sqlx::query(
+) -> Result<Option<String>> {
+    let row = sqlx::query(
         "UPDATE entries SET released_upload = $1, released_version = $2, mtime = $3, updated = $4, \
          current_upload = CASE WHEN current_upload = $1 THEN '' ELSE current_upload END \
-         WHERE id = $5 AND released_version < $2",
+         WHERE id = $5 AND released_version < $2 RETURNING name",
     )
     .bind(upload)
     .bind(version)
     .bind(mtime)
     .bind(now.0)
     .bind(entry)
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(done.rows_affected())
+    row.map(|r| r.try_get(0)).transpose()
 }
 
 /// The upload is no longer what the name is waiting for.

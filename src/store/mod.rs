@@ -84,6 +84,8 @@ impl Store {
         };
         let pool = AnyPoolOptions::new()
             .max_connections(8)
+            // A ping before each use would double the trips; a broken connection shows in the statement itself.
+            .test_before_acquire(kind == Kind::Postgres)
             .acquire_timeout(Duration::from_secs(20))
             .after_connect(move |db, _| Box::pin(prepare(db, kind)))
             .connect(&url)

@@ -199,25 +199,25 @@ pub async fn set_reserved(db: impl Db<'_>, id: &str, reserved: u64) -> Result<()
     Ok(())
 }
 
-/// The first commit: complete and durable, not yet judged.
+/// The first commit: complete and durable, not yet judged. The row as it stands then, or nothing if the upload is
+/// no longer in a state that can be sealed.
 pub async fn seal(
     db: impl Db<'_>,
     id: &str,
     (size, sha256, mtime): (u64, &str, i64),
     now: Timestamp,
-) -> Result<u64> {
-    let done = sqlx::query(
+) -> Result<Option<UploadRow>> {
+    sqlx::query_as(
         "UPDATE uploads SET state = 'scanning', size = $1, sha256 = $2, mtime = $3, reserved = 0, completed = $4, \
-         updated = $4 WHERE id = $5 AND state IN ('receiving', 'incomplete')",
+         updated = $4 WHERE id = $5 AND state IN ('receiving', 'incomplete') RETURNING *",
     )
     .bind(big(size))
     .bind(sha256)
     .bind(mtime)
     .bind(now.0)
     .bind(id)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+    .fetch_optional(db)
+    .await
 }
 
 /// The connection is gone; the bytes so far are kept for a resume.
@@ -272,18 +272,18 @@ pub async fn set_hash(db: impl Db<'_>, id: &str, sha256: &str) -> Result<()> {
     Ok(())
 }
 
-/// Moves an upload from one state to another with what was found; nothing happens if it is elsewhere by now.
+/// Moves an upload from one state to another with what was found; nothing happens (and nothing comes back) if it is elsewhere by now.
 pub async fn settle(
     db: impl Db<'_>,
     id: &str,
     (from, to): (UploadState, UploadState),
     finding: &Finding,
     now: Timestamp,
-) -> Result<u64> {
+) -> Result<Option<UploadRow>> {
     let released = if to == UploadState::Released { now.0 } else { 0 };
-    let done = sqlx::query(
+    sqlx::query_as(
         "UPDATE uploads SET state = $1, verdict = $2, signature = $3, reason = $4, scanner = $5, waived_by = $6, \
-         released = $7, reserved = 0, updated = $8 WHERE id = $9 AND state = $10",
+         released = $7, reserved = 0, updated = $8 WHERE id = $9 AND state = $10 RETURNING *",
     )
     .bind(to.as_str())
     .bind(finding.verdict)
@@ -295,9 +295,8 @@ pub async fn settle(
     .bind(now.0)
     .bind(id)
     .bind(from.as_str())
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+    .fetch_optional(db)
+    .await
 }
 
 /// Ends an upload whatever unfinished state it is in.

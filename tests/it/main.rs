@@ -1,0 +1,28 @@
+//! The product through its outer doors, with real parts: real clamd, OpenSSH, rclone, curl, paramiko, PostgreSQL.
+//!
+//! One binary for all modules, so that one link step and one build serve every test. Run by `make test`, which installs
+//! and starts what is needed.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+mod architecture;
+mod clients;
+mod commands;
+mod configuration;
+mod crash;
+mod deadlocks;
+mod delivery;
+mod limits;
+mod protocol;
+mod scanning;
+mod store;
+mod support;
+mod tree;
+mod uploads;
