@@ -139,7 +139,7 @@ impl App {
 
     async fn note_account_change(
         &self,
-        tx: &mut store::WriteTx<'_>,
+        tx: &mut store::WriteTx,
         row: &AccountRow,
         (what, value): (&str, &str),
         now: Timestamp,

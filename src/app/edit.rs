@@ -307,7 +307,7 @@ impl Renaming<'_> {
         Ok(())
     }
 
-    async fn find_ticket(&self, tx: &mut WriteTx<'_>) -> store::Result<()> {
+    async fn find_ticket(&self, tx: &mut WriteTx) -> store::Result<()> {
         let tickets = orders::tickets(tx.db(), &self.target.project.project_no).await?;
         let numbers: Vec<String> = tickets.into_iter().map(|t| t.ticket_no).collect();
         let ticket = receive::ticket_for_path(&self.paths.1, &numbers);
@@ -315,11 +315,7 @@ impl Renaming<'_> {
     }
 
     /// A temporary name became final: what is released already is delivered now, without a new scan.
-    async fn deliver_final_name(
-        &self,
-        tx: &mut WriteTx<'_>,
-        now: Timestamp,
-    ) -> store::Result<bool> {
+    async fn deliver_final_name(&self, tx: &mut WriteTx, now: Timestamp) -> store::Result<bool> {
         let app = &self.session.app;
         let was_temporary = is_temporary(app, &self.entry.name);
         let is_final = !is_temporary(app, self.target.name.as_str());
@@ -371,7 +367,7 @@ impl Renaming<'_> {
 
     async fn move_version(
         &self,
-        tx: &mut WriteTx<'_>,
+        tx: &mut WriteTx,
         row: &UploadRow,
         there: &EntryRow,
         now: Timestamp,
@@ -395,7 +391,7 @@ impl Renaming<'_> {
 }
 
 /// The version that a name shows or waits for.
-async fn newest_of(tx: &mut WriteTx<'_>, entry: &EntryRow) -> store::Result<Option<UploadRow>> {
+async fn newest_of(tx: &mut WriteTx, entry: &EntryRow) -> store::Result<Option<UploadRow>> {
     let id = if entry.current_upload.is_empty() {
         &entry.released_upload
     } else {
@@ -405,7 +401,7 @@ async fn newest_of(tx: &mut WriteTx<'_>, entry: &EntryRow) -> store::Result<Opti
 }
 
 async fn is_same_as_released(
-    tx: &mut WriteTx<'_>,
+    tx: &mut WriteTx,
     row: &UploadRow,
     there: &EntryRow,
 ) -> store::Result<bool> {

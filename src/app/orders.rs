@@ -239,7 +239,7 @@ impl App {
 
 /// A folder name that no other project of the client has or had.
 async fn free_folder(
-    tx: &mut store::WriteTx<'_>,
+    tx: &mut store::WriteTx,
     client_no: &str,
     text: &str,
 ) -> Result<String, Refused> {

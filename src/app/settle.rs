@@ -81,7 +81,7 @@ pub(super) async fn end_receiving(
 }
 
 /// The name no longer waits for this upload; which name it is now, after renames, stands on the row.
-async fn forget_name(tx: &mut WriteTx<'_>, origin: &Origin, now: Timestamp) -> Result<()> {
+async fn forget_name(tx: &mut WriteTx, origin: &Origin, now: Timestamp) -> Result<()> {
     if let Some(row) = uploads::upload(tx.db(), origin.id.as_str()).await? {
         entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
         entries::delete_if_empty(tx.db(), &row.entry_id).await?;
@@ -158,7 +158,7 @@ fn row_missing() -> store::StoreError {
 
 /// The version of which this upload is a repeat: same path, same content, within 24 h (spec section 7).
 async fn repeat_of(
-    tx: &mut WriteTx<'_>,
+    tx: &mut WriteTx,
     row: &UploadRow,
     deliver_repeats: bool,
     now: Timestamp,
@@ -191,7 +191,7 @@ async fn repeat_of(
 
 async fn finish_repeat(
     app: &Arc<App>,
-    mut tx: WriteTx<'_>,
+    mut tx: WriteTx,
     row: UploadRow,
     earlier: UploadRow,
     now: Timestamp,
@@ -251,7 +251,7 @@ pub(super) async fn drop_as_repeat(app: &Arc<App>, origin: &Origin, base: &Id) -
 /// The second commit: one transaction with tree row, event and deliveries.
 async fn release_in(
     app: &Arc<App>,
-    mut tx: WriteTx<'_>,
+    mut tx: WriteTx,
     row: &UploadRow,
     releasable: Releasable,
     (scanner, ms): (&str, u64),
@@ -311,7 +311,7 @@ async fn release_in(
 /// Writes the mirror's delivery of a release; due after `delivery_delay`.
 pub(super) async fn plan_delivery(
     app: &App,
-    tx: &mut WriteTx<'_>,
+    tx: &mut WriteTx,
     (upload, entry, version): (&str, &str, i64),
     now: Timestamp,
 ) -> Result<()> {

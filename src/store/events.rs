@@ -28,23 +28,27 @@ pub struct ChangeRow {
     pub key: String,
 }
 
-/// The next number of a sequence; the row stays locked until the commit, so numbers come in commit order.
-async fn next(db: impl Db<'_>, counter: &str) -> Result<i64> {
-    sqlx::query("UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value")
-        .bind(counter)
+/// The next number of a change; the row stays locked until the commit, so numbers come in commit order.
+async fn next_change(db: impl Db<'_>) -> Result<i64> {
+    sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'changes' RETURNING value")
         .fetch_one(db)
         .await?
         .try_get(0)
 }
 
-/// Writes an event; inside the transaction of what it tells.
+/// Writes an event; inside the transaction of what it tells. Numbers come in commit order: the newest row is never
+/// deleted, and only one transaction at a time gets past the lock (SQLite has one writer anyway).
 pub async fn insert(db: &mut sqlx::AnyConnection, event: &Event, now: Timestamp) -> Result<i64> {
-    let seq = next(&mut *db, "events").await?;
-    sqlx::query(
+    if db.backend_name() == "PostgreSQL" {
+        sqlx::query("SELECT value FROM counters WHERE name = 'events' FOR UPDATE")
+            .execute(&mut *db)
+            .await?;
+    }
+    let row = sqlx::query(
         "INSERT INTO events (seq, kind, time, client_no, username, project_no, upload_id, path, peer, detail, \
-         created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $3, $3)",
+         created, updated) SELECT COALESCE(MAX(seq), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $2, $2 \
+         FROM events RETURNING seq",
     )
-    .bind(seq)
     .bind(event.kind.as_str())
     .bind(now.0)
     .bind(&event.client_no)
@@ -54,9 +58,9 @@ pub async fn insert(db: &mut sqlx::AnyConnection, event: &Event, now: Timestamp)
     .bind(&event.path)
     .bind(&event.peer)
     .bind(serde_json::Value::Object(event.detail.clone()).to_string())
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(seq)
+    row.try_get(0)
 }
 
 /// Filters of `ptportal events`; empty texts and zeros do not filter. Oldest first, at most `limit` of the newest.
@@ -89,7 +93,7 @@ pub async fn list(db: impl Db<'_>, filter: &Filter) -> Result<Vec<EventRow>> {
 }
 
 pub async fn last_seq(db: impl Db<'_>) -> Result<i64> {
-    sqlx::query("SELECT value FROM counters WHERE name = 'events'").fetch_one(db).await?.try_get(0)
+    sqlx::query("SELECT COALESCE(MAX(seq), 0) FROM events").fetch_one(db).await?.try_get(0)
 }
 
 /// Notes that running servers must look at something again; inside the transaction of the change.
@@ -99,7 +103,7 @@ pub async fn note_change(
     key: &str,
     now: Timestamp,
 ) -> Result<()> {
-    let seq = next(&mut *db, "changes").await?;
+    let seq = next_change(&mut *db).await?;
     sqlx::query(
         "INSERT INTO changes (seq, kind, key, created, updated) VALUES ($1, $2, $3, $4, $4)",
     )

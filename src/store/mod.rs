@@ -21,7 +21,6 @@ use std::time::Duration;
 use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection, Row, SqlSafeStr, Transaction};
-use tokio::sync::{Mutex, MutexGuard};
 
 /// Anything that goes wrong with the database.
 pub type StoreError = sqlx::Error;
@@ -43,18 +42,18 @@ pub enum Kind {
 /// The database.
 pub struct Store {
     pool: AnyPool,
+    /// SQLite has one writer at a time, so one connection does all write transactions: waiting for it is fair, and its
+    /// page cache stays true, which a second writer would spoil at every commit. PostgreSQL: the pool itself.
+    writers: AnyPool,
     kind: Kind,
-    /// SQLite has one writer; waiting here is fair and cheap, waiting in SQLite is a poll.
-    writer: Mutex<()>,
 }
 
 /// A write transaction; dropped without [`WriteTx::commit`] it is rolled back.
-pub struct WriteTx<'s> {
-    transaction: Transaction<'s, Any>,
-    _writer: Option<MutexGuard<'s, ()>>,
+pub struct WriteTx {
+    transaction: Transaction<'static, Any>,
 }
 
-impl WriteTx<'_> {
+impl WriteTx {
     /// The connection to run statements on.
     pub fn db(&mut self) -> &mut AnyConnection {
         &mut self.transaction
@@ -82,15 +81,12 @@ impl Store {
         } else {
             (Kind::Postgres, url.to_owned())
         };
-        let pool = AnyPoolOptions::new()
-            .max_connections(8)
-            // A ping before each use would double the trips; a broken connection shows in the statement itself.
-            .test_before_acquire(kind == Kind::Postgres)
-            .acquire_timeout(Duration::from_secs(20))
-            .after_connect(move |db, _| Box::pin(prepare(db, kind)))
-            .connect(&url)
-            .await?;
-        Ok(Self { pool, kind, writer: Mutex::new(()) })
+        let pool = connect(kind, &url, 8).await?;
+        let writers = match kind {
+            Kind::Sqlite => connect(kind, &url, 1).await?,
+            Kind::Postgres => pool.clone(),
+        };
+        Ok(Self { pool, writers, kind })
     }
 
     /// Brings the tables up to this program's version; refuses a database that a newer one has changed.
@@ -125,15 +121,12 @@ impl Store {
     ///
     /// # Errors
     /// When another process holds the lock for longer than 10 s, or the server is away.
-    pub async fn write(&self) -> Result<WriteTx<'_>> {
-        match self.kind {
-            Kind::Sqlite => {
-                let guard = self.writer.lock().await;
-                let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-                Ok(WriteTx { transaction, _writer: Some(guard) })
-            }
-            Kind::Postgres => Ok(WriteTx { transaction: self.pool.begin().await?, _writer: None }),
-        }
+    pub async fn write(&self) -> Result<WriteTx> {
+        let transaction = match self.kind {
+            Kind::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
+            Kind::Postgres => self.writers.begin().await?,
+        };
+        Ok(WriteTx { transaction })
     }
 
     /// What the database says about its durability: asked back at start, because a setting that did not
@@ -170,8 +163,20 @@ impl Store {
     }
 
     pub async fn close(&self) {
+        self.writers.close().await;
         self.pool.close().await;
     }
+}
+
+async fn connect(kind: Kind, url: &str, connections: u32) -> Result<AnyPool> {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        // A ping before each use would double the trips to a database in our own process.
+        .test_before_acquire(kind == Kind::Postgres)
+        .acquire_timeout(Duration::from_secs(20))
+        .after_connect(move |db, _| Box::pin(prepare(db, kind)))
+        .connect(url)
+        .await
 }
 
 /// Settings of every new connection.

@@ -1,1 +1,184 @@
-//! placeholder
+//! The commands of spec section 3: their words, their exit status, their JSON.
+
+use crate::support::instance::{IN, Setup, USER};
+
+#[test]
+fn refusals_are_one_clear_line_and_exit_1_and_wrong_usage_exits_2() {
+    let portal = Setup::new().without_scanner().start("refusals");
+    let check = |arguments: &[&str], code: i32, expect: &str| {
+        let output = portal.try_cli(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        assert!(error.contains(expect), "{arguments:?}: {error}");
+        if code == 1 {
+            assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+        }
+    };
+    check(&["client", "show", "4711"], 1, "there is no client 4711");
+    check(&["client", "add", "1001", "--name", "X"], 1, "exists already");
+    check(&["client", "add", "9", "--name", "X", "--email", "no"], 1, "is not an e-mail address");
+    check(&["client", "add", "", "--name", "X"], 1, "client_no is empty");
+    check(&["client", "add", "7"], 1, "needs --name");
+    check(&["account", "create", "1001", "--username", "Müller"], 1, "is not a username");
+    check(&["account", "create", "1001", "--username", USER], 1, "exists already");
+    check(&["account", "set", USER, "quota=5"], 1, "no account setting");
+    check(&["account", "set", USER, "upload_rate=5"], 1, "not part of this version");
+    check(&["account", "key", "add", USER, "/nowhere"], 1, "cannot read /nowhere");
+    check(&["project", "add", "4711", "1"], 1, "there is no client 4711");
+    check(&["project", "add", "1001", "x", "--due", "morgen"], 1, "is not a date");
+    check(&["upload", "show", "../../etc"], 1, "there is no upload");
+    check(&["upload", "list", "--state", "lost"], 1, "is not a state");
+    check(&["events", "--since", "gestern"], 1, "neither YYYY-MM-DD");
+    check(&["delivery", "retry", "x"], 1, "no open delivery");
+    check(&["ban", "remove", "192.0.2.1"], 1, "is not banned");
+    check(&["client", "frobnicate"], 2, "unrecognized subcommand");
+    check(&["account", "set", USER, "novalue"], 2, "KEY=VALUE");
+    let weak =
+        portal.try_cli_with_input(&["account", "password", USER, "--stdin"], "passwort1234\n");
+    assert!(String::from_utf8_lossy(&weak.stderr).contains("one of the commonest"));
+}
+
+#[test]
+fn rows_have_the_columns_of_spec_section_5() {
+    let portal = Setup::new().start("columns");
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    let has = |value: &serde_json::Value, names: &str| {
+        for name in names.split(", ") {
+            assert!(keys(value).contains(&name.to_owned()), "{name} in {value:#}");
+        }
+    };
+    std::fs::write(portal.file("a.pdf"), b"%PDF").unwrap();
+    portal.sftp(&format!("put a.pdf {IN}/a.pdf\n")).well();
+    portal.until_delivered("a.pdf");
+    portal.cli(&[
+        "contact",
+        "add",
+        "1001",
+        "--name",
+        "Frau M.",
+        "--email",
+        "m@example.com",
+        "--favourite",
+    ]);
+    let ticket = portal.cli(&["ticket", "add", "2026-0815", "T1", "--due", "2026-12-24"]);
+    has(
+        &portal.cli(&["client", "show", "1001"]),
+        "client_no, name, email, create_hotfolder, hotfolder_delete_in_days, language, created, updated",
+    );
+    has(&portal.cli(&["contact", "list", "1001"])[0], "client_no, name, email, favourite");
+    has(
+        &portal.cli(&["account", "show", USER]),
+        "client_no, username, status, password_set, activated, checked, activation_time, first_login, last_login, settings",
+    );
+    let project = portal.cli(&["project", "show", "2026-0815"]);
+    has(
+        &project,
+        "project_no, client_no, job_description, due_date, contact, state, access, folder",
+    );
+    assert_eq!(project["access"], "ok");
+    has(&ticket, "ticket_no, project_no, job_description, due_date");
+    let upload = portal.upload("a.pdf");
+    has(
+        &upload,
+        "client_no, username, project_no, ticket_no, path, version, state, size, sha256, declared_size, verdict, signature, reason, scanner, waived_by, protocol, peer, started, completed, released, delivered",
+    );
+    has(
+        &portal.cli(&["delivery", "list"])[0],
+        "upload_id, consumer, target, state, attempts, next_try, last_error, placed_name, taken",
+    );
+    let events = portal.cli(&["events"]);
+    has(
+        &events[0],
+        "seq, kind, time, client_no, username, project_no, upload_id, path, peer, detail",
+    );
+    let shown = portal.cli(&["upload", "show", upload["id"].as_str().unwrap()]);
+    assert_eq!(shown["deliveries"][0]["state"], "done");
+    assert_eq!(portal.cli(&["client", "show", "1001"])["create_hotfolder"], true);
+}
+
+#[test]
+fn access_follows_client_and_account() {
+    let portal = Setup::new().without_scanner().start("access");
+    portal.cli(&["client", "add", "2", "--name", "Zwei"]);
+    assert_eq!(portal.cli(&["project", "add", "2", "P2"])["access"], "not-meant");
+    portal.cli(&["client", "set", "2", "--create-hotfolder"]);
+    assert_eq!(portal.cli(&["project", "show", "P2"])["access"], "no-access-yet");
+    let account = portal.cli(&["account", "create", "2", "--inactive"]);
+    assert_eq!(account["username"], "2", "the pattern {{client_no}} names it");
+    assert_eq!(portal.cli(&["project", "show", "P2"])["access"], "inactive");
+    portal.cli(&["account", "enable", "2"]);
+    assert_eq!(portal.cli(&["project", "show", "P2"])["access"], "ok");
+    assert_eq!(portal.cli(&["account", "create", "2"])["username"], "2-2");
+    portal.cli(&["client", "remove", "2"]);
+    let gone = portal.try_cli(&["client", "show", "2"]);
+    assert_eq!(gone.status.code(), Some(1));
+}
+
+#[test]
+fn a_key_that_is_removed_opens_nothing_any_more() {
+    let portal = Setup::new().without_scanner().start("keys");
+    let keys = portal.cli(&["account", "key", "list", USER]);
+    let fingerprint = keys[0]["fingerprint"].as_str().unwrap();
+    assert!(fingerprint.starts_with("SHA256:"));
+    portal.sftp("ls\n").well();
+    portal.cli(&["account", "key", "remove", USER, fingerprint]);
+    portal.sftp("ls\n").badly();
+    let rsa = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "rsa", "-b", "1024", "-N", "", "-f"])
+        .arg(portal.file("weak"))
+        .status();
+    if rsa.unwrap().success() {
+        let weak = portal.try_cli(&[
+            "account",
+            "key",
+            "add",
+            USER,
+            portal.file("weak.pub").to_str().unwrap(),
+        ]);
+        assert!(String::from_utf8_lossy(&weak.stderr).contains("too short"));
+    }
+}
+
+#[test]
+fn check_and_help_say_what_is_true() {
+    let portal = Setup::new().start("check");
+    let checks = portal.cli(&["check"]);
+    let named = |name: &str| {
+        checks.as_array().unwrap().iter().find(|c| c["check"] == name).unwrap().clone()
+    };
+    assert!(named("clamd")["detail"].as_str().unwrap().contains("transport fildes"), "{checks:#}");
+    assert_eq!(named("signatures")["state"], "warning");
+    assert!(named("MaxFileSize")["detail"].as_str().unwrap().contains("2 147 483 645"));
+    assert_eq!(named("sftp port")["state"], "ok");
+    assert_eq!(named("hotfolder")["state"], "ok");
+    let help = portal.try_cli(&["--help"]);
+    assert!(help.status.success());
+    for word in
+        ["serve", "check", "client", "account", "project", "upload", "delivery", "events", "demo"]
+    {
+        assert!(String::from_utf8_lossy(&help.stdout).contains(word), "{word}");
+    }
+}
+
+#[test]
+fn json_logs_carry_the_same_fields() {
+    let portal = Setup::new().set("log", "format", "\"json\"").start("jsonlog");
+    std::fs::write(portal.file("a.pdf"), b"%PDF").unwrap();
+    portal.sftp(&format!("put a.pdf {IN}/a.pdf\n")).well();
+    portal.until_delivered("a.pdf");
+    crate::support::eventually("the delivery is logged", || {
+        portal.log().contains("upload.delivered")
+    });
+    let text = std::fs::read_to_string(portal.file("server.log")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let released = lines.iter().find(|l| l["event"] == "upload.released").unwrap();
+    for field in [
+        "client", "account", "project", "upload", "path", "peer", "bytes", "sha256", "verdict",
+        "ms",
+    ] {
+        assert!(released[field].is_string(), "{field} in {released:#}");
+    }
+}

@@ -1,1 +1,114 @@
-//! placeholder
+//! Limits that a customer meets: each says which limit, its value, and what to do; nothing else is touched.
+
+use crate::support::instance::{IN, PASSWORD, Setup, USER};
+use crate::support::noise;
+
+#[test]
+fn quota_size_and_extension_have_their_own_texts() {
+    let portal = Setup::new().start("limits");
+    std::fs::write(portal.file("klein.pdf"), noise(400_000, 1)).unwrap();
+    std::fs::write(portal.file("gross.pdf"), noise(3_000_000, 2)).unwrap();
+    portal.cli(&["account", "set", USER, "quota_bytes=1000000"]);
+    portal.sftp(&format!("put klein.pdf {IN}/klein.pdf\n")).well();
+    let said = portal.sftp(&format!("put gross.pdf {IN}/gross.pdf\n")).badly();
+    assert!(
+        said.err.contains("Speicherplatz") && said.err.contains("[quota-exceeded "),
+        "{said:?}"
+    );
+    let df = portal.sftp("df 2026-0815\n").well();
+    assert!(df.out.contains("976"), "quota as space in KiB: {df:?}");
+    portal.sftp(&format!("put klein.pdf {IN}/klein.pdf\n")).well();
+    portal.sftp(&format!("rm {IN}/klein.pdf\nput klein.pdf {IN}/klein2.pdf\n")).well();
+    portal.cli(&["account", "unset", USER, "quota_bytes"]);
+    portal.cli(&["account", "set", USER, "max_file_bytes=1000000"]);
+    let said = portal.sftp(&format!("put gross.pdf {IN}/gross.pdf\n")).badly();
+    assert!(
+        said.err.contains("größer als erlaubt (976,6 KiB)")
+            && said.err.contains("[file-too-large "),
+        "{said:?}"
+    );
+    assert_eq!(portal.until_state("gross.pdf", "rejected")["reason"], "file-too-large");
+    portal.cli(&["account", "unset", USER, "max_file_bytes"]);
+    portal.cli(&["account", "set", USER, "denied_extensions=exe,js", "language=en"]);
+    let said = portal.sftp(&format!("put klein.pdf {IN}/setup.EXE\n")).badly();
+    assert!(
+        said.err.contains("are not accepted") && said.err.contains("[extension-forbidden "),
+        "{said:?}"
+    );
+    let refused = portal.events("upload.refused");
+    assert!(refused.iter().any(|e| e["detail"]["reason"] == "extension-forbidden"), "{refused:#?}");
+    portal.sftp(&format!("put klein.pdf {IN}/x.tmp\n")).well();
+    portal.sftp(&format!("rename {IN}/x.tmp {IN}/x.js\n")).badly();
+}
+
+#[test]
+fn a_full_disk_is_told_and_loses_nothing() {
+    let portal = Setup::new().set("limits", "min_free", "\"900TiB\"").start("full");
+    std::fs::write(portal.file("a.pdf"), b"%PDF").unwrap();
+    let said = portal.sftp(&format!("put a.pdf {IN}/a.pdf\n")).badly();
+    assert!(
+        said.err.contains("kein Speicherplatz frei") && said.err.contains("[no-space "),
+        "{said:?}"
+    );
+    assert!(portal.events("upload.refused").iter().any(|e| e["detail"]["reason"] == "no-space"));
+}
+
+#[test]
+fn a_backlog_before_an_absent_scanner_is_refused_up_front() {
+    let mut portal = Setup::new().set("scan", "pending_max", "\"1MiB\"").start("backlog");
+    portal.clamd.as_mut().unwrap().kill();
+    std::fs::write(portal.file("a.bin"), noise(700_000, 1)).unwrap();
+    for n in 0..2 {
+        portal.sftp(&format!("put a.bin {IN}/a{n}.bin\n")).well();
+    }
+    crate::support::eventually("further uploads are refused", || {
+        let said = portal.sftp(&format!("put a.bin {IN}/b.bin\n"));
+        !said.ok && said.err.contains("[scan-backlog ")
+    });
+    portal.clamd.as_mut().unwrap().run();
+    portal.until_delivered("a0.bin");
+    portal.until_delivered("a1.bin");
+}
+
+#[test]
+fn account_rules_are_checked_at_login() {
+    let portal = Setup::new().set("limits", "ban_after", "1000").start("rules");
+    portal.set_password(PASSWORD);
+    let refused_with = |code: &str| {
+        let said = portal.sftp_password(USER, PASSWORD, &[], "ls\n").badly();
+        assert!(said.err.contains(code), "{code}: {said:?}");
+        let failed = portal.events("login.failed");
+        assert!(
+            failed.iter().any(|e| code.contains(e["detail"]["reason"].as_str().unwrap())),
+            "{failed:#?}"
+        );
+    };
+    for (setting, code) in [
+        ("expires_at=2020-01-01", "[account-expired]"),
+        ("allowed_networks=192.0.2.0/24", "[network-forbidden]"),
+        ("protocols=ftps", "[protocol-forbidden]"),
+        ("max_sessions=0", "[too-many-sessions]"),
+    ] {
+        portal.cli(&["account", "set", USER, setting]);
+        refused_with(code);
+        portal.cli(&["account", "unset", USER, setting.split('=').next().unwrap()]);
+    }
+    portal.sftp_password(USER, PASSWORD, &[], "ls\n").well();
+}
+
+#[test]
+fn a_guesser_is_banned_and_one_command_lets_it_in_again() {
+    let portal = Setup::new().set("limits", "ban_after", "3").start("ban");
+    portal.set_password(PASSWORD);
+    for _ in 0..3 {
+        portal.sftp_password("nobody", "falsch geraten 123", &[], "ls\n").badly();
+    }
+    portal.sftp_password(USER, PASSWORD, &[], "ls\n").badly();
+    let bans = portal.cli(&["ban", "list"]);
+    assert_eq!(bans[0]["address"], "127.0.0.1", "{bans:#}");
+    assert_eq!(portal.events("login.banned").len(), 1);
+    portal.cli(&["ban", "remove", "127.0.0.1"]);
+    crate::support::eventually("it may come in again", || {
+        portal.sftp_password(USER, PASSWORD, &[], "ls\n").ok
+    });
+}
