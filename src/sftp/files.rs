@@ -257,13 +257,16 @@ impl Engine {
     ) -> Result<(), Broken> {
         let len = usize::try_from(len.min(MAX_READ)).unwrap_or(0);
         let open = handle_number(handle).and_then(|number| self.open.get(&number));
-        let (file, in_memory) = match open {
+        let (file, in_memory, len) = match open {
             Some(Open::Reader { reader: Reader::Content { file, size, in_memory, .. } }) => {
                 if offset >= *size {
                     self.replies.status(id, Code::Eof, "", "");
                     return Ok(());
                 }
-                (Arc::clone(file), *in_memory)
+                // Short only at the end: clients rely on it (draft section 6.4), and a short answer in the middle is
+                // taken for the file's end or leaves a hole.
+                let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+                (Arc::clone(file), *in_memory, len.min(left))
             }
             Some(Open::Reader { reader: Reader::Text { text, .. } }) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
@@ -286,10 +289,6 @@ impl Engine {
             self.replies.data_from(id, len, |buffer| read_cached(&file, buffer, offset, in_memory));
         let result = match read {
             Ok(0) | Err(_) => match read_blocking(file, offset, len).await {
-                Ok(bytes) if bytes.is_empty() => {
-                    self.replies.status(id, Code::Eof, "", "");
-                    Ok(())
-                }
                 Ok(bytes) => {
                     self.replies.data(id, &bytes);
                     Ok(())
@@ -573,20 +572,22 @@ fn ls_date(mtime: u32, now: Timestamp) -> String {
     }
 }
 
-/// Reads without waiting for the disk.
+/// Fills the buffer without waiting for the disk, or says that it cannot (0): a part of it may not be cached.
 fn read_cached(file: &File, buffer: &mut [u8], offset: u64, in_memory: bool) -> io::Result<usize> {
-    if in_memory {
-        return file.read_at(buffer, offset);
-    }
-    let mut slices = [IoSliceMut::new(buffer)];
-    Ok(rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT)?)
+    let wanted = buffer.len();
+    let n = if in_memory {
+        file.read_at(buffer, offset)?
+    } else {
+        let mut slices = [IoSliceMut::new(buffer)];
+        rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT)?
+    };
+    Ok(if n == wanted { n } else { 0 })
 }
 
 async fn read_blocking(file: Arc<File>, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let read = tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0u8; len];
-        let n = file.read_at(&mut buffer, offset)?;
-        buffer.truncate(n);
+        file.read_exact_at(&mut buffer, offset)?;
         Ok(buffer)
     });
     read.await.unwrap_or_else(|error| Err(io::Error::other(error)))

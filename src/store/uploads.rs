@@ -408,7 +408,7 @@ pub async fn set_ticket(db: impl Db<'_>, entry: &str, ticket_no: &str) -> Result
 pub async fn rename_paths(db: impl Db<'_>, project_no: &str, old: &str, new: &str) -> Result<u64> {
     // '0' is the character after '/', so this range is exactly what lies below the folder.
     let done = sqlx::query(
-        "UPDATE uploads SET path = $1 || SUBSTR(path, $2) WHERE project_no = $3 AND state <> 'deleted' \
+        "UPDATE uploads SET path = $1 || SUBSTR(path, CAST($2 AS INTEGER)) WHERE project_no = $3 AND state <> 'deleted' \
          AND (path = $4 OR (path > $5 AND path < $6))",
     )
     .bind(new)

@@ -95,13 +95,13 @@ fn kill_again_and_again(portal: &mut Instance, kills: u32) -> (Arc<Customers>, T
     let folder = portal.delivered("");
     let away = portal.file("away");
     std::fs::create_dir(&away).unwrap();
+    let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let customers = Arc::clone(&customers);
             scope.spawn(move || customers.work());
         }
-        let done = AtomicBool::new(false);
-        let (done, taken_too) = (&done, Arc::clone(&taken));
+        let taken_too = Arc::clone(&taken);
         let (folder, away) = (&folder, &away);
         scope.spawn(move || {
             while !done.load(Ordering::Acquire) {
@@ -175,7 +175,9 @@ fn a_clean_stop_leaves_running_uploads_resumable() {
     std::fs::write(portal.file("a.bin"), &content).unwrap();
     let script = "s = portal()\n\
                   f = s.open(IN + '/a.bin', 'wb'); f.set_pipelined(False); f.write(open('a.bin', 'rb').read(500000))\n\
-                  open('begun', 'w').close(); time.sleep(60)";
+                  open('begun', 'w').close()\n\
+                  while s.get_channel().get_transport().is_active(): time.sleep(0.1)\n\
+                  sys.exit(3)";
     std::thread::scope(|scope| {
         let shared = &portal;
         let client = scope.spawn(move || shared.paramiko(script));

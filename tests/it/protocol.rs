@@ -143,3 +143,31 @@ fn only_modern_algorithms_are_offered() {
         )
         .well();
 }
+
+#[test]
+fn a_read_is_short_only_at_the_end_whatever_the_page_cache_holds() {
+    let portal = Setup::new().without_scanner().set("hotfolder", "root", "\"\"").start("shortread");
+    std::fs::write(portal.file("a.bin"), crate::support::noise(3_000_000, 5)).unwrap();
+    portal.sftp(&format!("put a.bin {IN}/a.bin\n")).well();
+    let script = format!(
+        "{RAW}\
+         import glob\n\
+         vault = [f for f in glob.glob('data/vault/*/*') if not f.endswith('.json')][0]\n\
+         t = transport(); c = t.open_session(); c.invoke_subsystem('sftp'); c.settimeout(10)\n\
+         c.sendall(struct.pack('>IBI', 5, 1, 3)); c.recv(65536)\n\
+         c.sendall(p(3, struct.pack('>I', 1) + s((IN + '/a.bin').encode()) + struct.pack('>II', 1, 0))); handle = c.recv(65536)[13:17]\n\
+         source = open('a.bin', 'rb').read()\n\
+         def exactly(n):\n\
+         \x20   got = b''\n\
+         \x20   while len(got) < n: got += c.recv(n - len(got))\n\
+         \x20   return got\n\
+         fd = os.open(vault, os.O_RDONLY); os.fsync(fd)\n\
+         for at in range(0, len(source), 100000):\n\
+         \x20   os.posix_fadvise(fd, at + 65536, 131072, os.POSIX_FADV_DONTNEED)\n\
+         \x20   c.sendall(p(5, struct.pack('>I', 2) + s(handle) + struct.pack('>QI', at, 261120)))\n\
+         \x20   size, kind = struct.unpack('>IB', exactly(5)); body = exactly(size - 1)\n\
+         \x20   assert kind == 103 and body[8:] == source[at:at + 261120], (at, kind, len(body) - 8)\n\
+         print('all whole')"
+    );
+    assert!(portal.paramiko(&script).well().out.contains("all whole"));
+}
