@@ -3,7 +3,7 @@
 use crate::support::instance::{IN, Setup};
 
 /// Opens the subsystem and sends bytes; says how it ended.
-const RAW: &str = "import struct\n\
+const RAW: &str = "import struct, socket\n\
     def raw(payload, init=True):\n\
     \x20   t = transport(); c = t.open_session(); c.invoke_subsystem('sftp'); c.settimeout(8)\n\
     \x20   try:\n\
@@ -15,7 +15,8 @@ const RAW: &str = "import struct\n\
     \x20           piece = c.recv(65536)\n\
     \x20           if not piece: return ('closed', got)\n\
     \x20           got += piece\n\
-    \x20   except Exception as e: return (type(e).__name__, b'')\n\
+    \x20   except socket.timeout: return ('timeout', b'')\n\
+    \x20   except Exception as e: return ('closed ' + type(e).__name__, b'')\n\
     def s(b): return struct.pack('>I', len(b)) + b\n\
     def p(kind, body): return struct.pack('>IB', len(body) + 1, kind) + body\n";
 

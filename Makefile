@@ -1,0 +1,34 @@
+# The commands of this project. Each installs the Debian packages it needs by itself.
+
+.PHONY: help demo run test bench soak lint clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+
+demo: ## Build, run a complete instance, walk a file and a virus through it, and stop
+	deploy/demo
+
+run: ## Build and serve the demo instance in ./demo until Ctrl-C
+	deploy/run
+
+test: ## Formatting, lints and every test (real clamd, OpenSSH, rclone, curl, paramiko, PostgreSQL)
+	cargo fmt --check
+	cargo lint
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked --quiet
+	tests/with-services cargo nextest run --locked --no-fail-fast --test-threads 4
+
+soak: ## The crash test in its long form: 100 kills
+	PTPORTAL_SOAK_KILLS=100 tests/with-services cargo nextest run --locked --no-capture -E 'test(through_kills)'
+
+bench: ## Beside OpenSSH's sshd: speed, CPU and memory of the front; beside clamd: time to the answer
+	tests/with-services cargo build --release --locked
+	benches/front.py
+	benches/verdict.py
+
+lint: ## Formatting and lints only
+	cargo fmt --check
+	cargo lint
+
+clean: ## Remove everything built, and the demo instance
+	cargo clean
+	rm -rf demo
