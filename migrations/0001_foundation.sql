@@ -109,6 +109,7 @@ CREATE TABLE entries (
     name TEXT NOT NULL,
     name_key TEXT NOT NULL,
     kind TEXT NOT NULL,
+    is_temporary BIGINT NOT NULL,
     released_upload TEXT NOT NULL,
     released_version BIGINT NOT NULL,
     current_upload TEXT NOT NULL,

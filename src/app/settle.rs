@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::scanner::Scanner;
-use super::upload::{Origin, event_of, is_temporary, name_of};
+use super::upload::{Origin, event_of};
 use super::{App, with_app};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;
@@ -15,6 +15,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 use crate::domain::verdict::{HoldReason, Outcome, Releasable};
+use crate::store::batch::Step;
 use crate::store::uploads::{self, Finding, UploadRow};
 use crate::store::{self, Result, WriteTx, deliveries, entries};
 use crate::{logging, vault};
@@ -124,32 +125,72 @@ pub(super) async fn sealed(
 ) -> Result<Awaited> {
     let now = app.now();
     let mtime = if mtime.is_never() { now } else { mtime };
-    let mut tx = app.store.write().await?;
-    let sealed = uploads::seal(tx.db(), origin.id.as_str(), (size, sha256, mtime.0), now).await?;
-    let Some(row) = sealed else {
-        drop(tx);
-        put_away(app, &origin.id, UploadState::Deleted).await;
-        return Ok(Awaited::Settled(Settled::Refused(Refusal::TakenOver)));
-    };
-    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if let Some(earlier) =
-        repeat_of(&mut tx, &row, app.config.hotfolder.deliver_repeats, now).await?
-    {
-        return finish_repeat(app, tx, row, earlier, now).await;
+    if let Some(repeat) = sealed_repeat(app, origin, (size, sha256), now).await? {
+        return Ok(repeat);
     }
-    let unscanned = matches!(app.scanner, Scanner::Off) && !row.sha256.is_empty();
-    if unscanned {
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let id = origin.id.as_str();
+    let seal = uploads::seal_step(id, (size, sha256, mtime.0), now);
+    let content = origin.event(EventKind::UploadReceived).with("size", size).with("sha256", sha256);
+    if matches!(app.scanner, Scanner::Off) && !sha256.is_empty() {
         let policy =
             Releasable::PolicyUnscanned { policy: "clamd = \"off\"", signature: String::new() };
-        return Ok(Awaited::Settled(release_in(app, tx, &row, policy, ("", ms), now).await?));
+        let mut steps = vec![seal];
+        let states = (UploadState::Scanning, UploadState::Released);
+        let finding = finding_of(policy, None, "");
+        steps.extend(release_steps(app, (id, states), &finding, (content, ms), now));
+        return match finish_release(app, steps, 1).await? {
+            Settled::Gone => Ok(taken_over(app, origin).await),
+            settled @ (Settled::Released
+            | Settled::Held
+            | Settled::Repeated
+            | Settled::Refused(_)) => Ok(Awaited::Settled(settled)),
+        };
     }
-    let event = event_of(&row, EventKind::UploadReceived)
-        .with("ms", ms)
-        .with("session", origin.session.clone());
-    store::events::insert(tx.db(), &event, now).await?;
-    tx.commit().await?;
+    let event = content.with("ms", ms);
+    let steps = vec![seal, store::events::of_upload_step(id, "scanning", &event, now)];
+    let done = app.store.run(steps).await?;
+    let Some(row) = uploads::returned(done.first())? else {
+        return Ok(taken_over(app, origin).await);
+    };
     logging::event(&event);
     Ok(Awaited::Later(app.scans.enqueue(&row)))
+}
+
+/// The row is no longer this writer's: deleted by its owner, or gone on with by another connection.
+async fn taken_over(app: &Arc<App>, origin: &Origin) -> Awaited {
+    put_away(app, &origin.id, UploadState::Deleted).await;
+    Awaited::Settled(Settled::Refused(Refusal::TakenOver))
+}
+
+/// Looks before sealing whether the content is a repeat, without a transaction: almost nothing ever is.
+async fn sealed_repeat(
+    app: &Arc<App>,
+    origin: &Origin,
+    (size, sha256): (u64, &str),
+    now: Timestamp,
+) -> Result<Option<Awaited>> {
+    if app.config.hotfolder.deliver_repeats || sha256.is_empty() {
+        return Ok(None);
+    }
+    let latest =
+        uploads::latest_at(app.store.db(), &origin.project_no, &origin.path, origin.id.as_str());
+    if latest.await?.is_none_or(|earlier| earlier.sha256 != sha256) {
+        return Ok(None);
+    }
+    let mut tx = app.store.write().await?;
+    let Some(mut row) = uploads::upload(tx.db(), origin.id.as_str()).await? else {
+        return Ok(None);
+    };
+    row.size = store::big(size);
+    sha256.clone_into(&mut row.sha256);
+    if row.state() != Some(UploadState::Receiving) {
+        return Ok(None);
+    }
+    match repeat_of(&mut tx, &row, false, now).await? {
+        Some(earlier) => finish_repeat(app, tx, row, earlier, now).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 fn row_missing() -> store::StoreError {
@@ -248,61 +289,75 @@ pub(super) async fn drop_as_repeat(app: &Arc<App>, origin: &Origin, base: &Id) -
     finish_repeat(app, tx, row, earlier, now).await
 }
 
-/// The second commit: one transaction with tree row, event and deliveries.
-async fn release_in(
-    app: &Arc<App>,
-    mut tx: WriteTx,
-    row: &UploadRow,
-    releasable: Releasable,
-    (scanner, ms): (&str, u64),
-    now: Timestamp,
-) -> Result<Settled> {
-    let from = row.state().unwrap_or(UploadState::Scanning);
-    let mut finding = Finding { scanner: scanner.to_owned(), ..Finding::default() };
+/// What stands on the row of a released upload: why it could be released.
+fn finding_of(releasable: Releasable, row: Option<&UploadRow>, scanner: &str) -> Finding {
+    let text = |pick: fn(&UploadRow) -> &String| row.map(pick).cloned().unwrap_or_default();
     match releasable {
-        Releasable::Clean(_) => finding.verdict = "clean",
-        Releasable::Waived { by, reason } => {
-            finding = Finding {
-                verdict: "unchecked",
-                signature: row.signature.clone(),
-                reason,
-                scanner: row.scanner.clone(),
-                waived_by: by,
-            };
+        Releasable::Clean(_) => {
+            Finding { verdict: "clean", scanner: scanner.to_owned(), ..Finding::default() }
         }
-        Releasable::PolicyUnscanned { policy, signature } => {
-            finding.verdict = "unchecked";
-            finding.signature = signature;
-            policy.clone_into(&mut finding.reason);
-            "configuration".clone_into(&mut finding.waived_by);
-        }
+        Releasable::Waived { by, reason } => Finding {
+            verdict: "unchecked",
+            signature: text(|r| &r.signature),
+            reason,
+            scanner: text(|r| &r.scanner),
+            waived_by: by,
+        },
+        Releasable::PolicyUnscanned { policy, signature } => Finding {
+            verdict: "unchecked",
+            signature,
+            reason: policy.to_owned(),
+            scanner: scanner.to_owned(),
+            waived_by: "configuration".to_owned(),
+        },
     }
-    let from = if from == UploadState::Receiving { UploadState::Scanning } else { from };
-    let states = (from, UploadState::Released);
-    let Some(settled) = uploads::settle(tx.db(), &row.id, states, &finding, now).await? else {
-        return Ok(Settled::Gone);
-    };
-    let ids = (settled.entry_id.as_str(), settled.id.as_str());
-    let shown = entries::show_release(tx.db(), ids, settled.version, settled.mtime, now).await?;
-    let name = match shown {
-        Some(name) => name,
-        None => name_of(tx.db(), ids.0).await?,
-    };
-    let delivers = app.hotfolder.is_some() && !is_temporary(app, &name);
-    if delivers {
-        plan_delivery(app, &mut tx, (ids.1, ids.0, settled.version), now).await?;
-    }
-    let event = event_of(&settled, EventKind::UploadReleased)
+}
+
+/// The second commit: state, tree row, event and delivery as one transaction. Each step holds only if the first one did.
+fn release_steps(
+    app: &App,
+    (id, states): (&str, (UploadState, UploadState)),
+    finding: &Finding,
+    (content, ms): (Event, u64),
+    now: Timestamp,
+) -> Vec<Step> {
+    let mut event = content
         .with("verdict", finding.verdict)
-        .with("signature", finding.signature)
-        .with("scanner", finding.scanner)
-        .with("waived_by", finding.waived_by)
-        .with("reason", finding.reason)
+        .with("signature", finding.signature.clone())
+        .with("scanner", finding.scanner.clone())
+        .with("waived_by", finding.waived_by.clone())
+        .with("reason", finding.reason.clone())
         .with("ms", ms);
-    store::events::insert(tx.db(), &event, now).await?;
-    tx.commit().await?;
+    event.kind = EventKind::UploadReleased;
+    let mut steps = vec![
+        uploads::settle_step(id, states, finding, now),
+        entries::show_release_step(id, now),
+        store::events::of_upload_step(id, "released", &event, now),
+    ];
+    if app.hotfolder.is_some() {
+        let due = now.plus(app.config.hotfolder.delivery_delay);
+        let delivery = app.new_id();
+        steps.push(deliveries::insert_step(
+            delivery.as_str(),
+            id,
+            (MIRROR, "hotfolder"),
+            (due, now),
+        ));
+    }
+    steps
+}
+
+/// Runs the steps of a release, of which the one at `settle` returns the row.
+async fn finish_release(app: &Arc<App>, steps: Vec<Step>, settle: usize) -> Result<Settled> {
+    let done = app.store.run(steps).await?;
+    let Some(row) = uploads::returned(done.get(settle))? else { return Ok(Settled::Gone) };
+    let event = event_of(&row, EventKind::UploadReleased)
+        .with("verdict", row.verdict.clone())
+        .with("signature", row.signature.clone())
+        .with("reason", row.reason.clone())
+        .with("waived_by", row.waived_by.clone());
     logging::event(&event);
-    if delivers {
+    if app.hotfolder.is_some() {
         app.mirror_wake.notify_one();
     }
     Ok(Settled::Released)
@@ -336,8 +391,12 @@ pub(super) async fn release(
     (scanner, ms): (&str, u64),
 ) -> Result<Settled> {
     let now = app.now();
-    let tx = app.store.write().await?;
-    release_in(app, tx, row, releasable, (scanner, ms), now).await
+    let from = row.state().unwrap_or(UploadState::Scanning);
+    let finding = finding_of(releasable, Some(row), scanner);
+    let states = (from, UploadState::Released);
+    let content = event_of(row, EventKind::UploadReleased);
+    let steps = release_steps(app, (&row.id, states), &finding, (content, ms), now);
+    finish_release(app, steps, 0).await
 }
 
 /// Acts on the outcome of one whole-file scan (the table of spec section 7).

@@ -245,6 +245,7 @@ pub(super) async fn restore_name(app: &App, row: &UploadRow) -> store::Result<()
         name: (*name).to_owned(),
         name_key: fold(name),
         kind: "file".to_owned(),
+        is_temporary: store::flag(super::upload::is_temporary(app, name)),
         released_upload: String::new(),
         released_version: 0,
         current_upload: row.id.clone(),

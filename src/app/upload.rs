@@ -22,7 +22,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 use crate::store::uploads::{self, Finding, UploadRow};
-use crate::store::{self, entries, unsigned};
+use crate::store::{self, unsigned};
 use crate::vault::Sidecar;
 
 /// Bytes gathered before one write to disk.
@@ -761,9 +761,4 @@ pub fn event_of(row: &UploadRow, kind: EventKind) -> Event {
 #[must_use]
 pub fn is_temporary(app: &App, name: &str) -> bool {
     app.config.portal.temporary_names.iter().any(|pattern| pattern.matches(name))
-}
-
-/// The entry's shown name, for the decision whether it is delivered.
-pub(super) async fn name_of(db: impl store::clients::Db<'_>, entry: &str) -> store::Result<String> {
-    Ok(entries::entry(db, entry).await?.map(|e| e.name).unwrap_or_default())
 }

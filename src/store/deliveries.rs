@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use super::Result;
+use super::batch::{Step, values};
 use super::clients::Db;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::DeliveryState;
@@ -61,6 +62,25 @@ pub async fn insert(
     .execute(db)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// The delivery of a release, in its transaction; none for a temporary name.
+#[must_use]
+pub fn insert_step(
+    id: &str,
+    upload: &str,
+    (consumer, target): (&str, &str),
+    (due, now): (Timestamp, Timestamp),
+) -> Step {
+    Step {
+        sql: "INSERT INTO deliveries (id, upload_id, entry_id, version, consumer, target, state, open, attempts, \
+              next_try, last_error, temp_name, placed_name, taken, lease_owner, lease_until, created, updated) \
+              SELECT $1, u.id, u.entry_id, u.version, $2, $3, 'pending', 1, 0, $4, '', '', '', 0, '', 0, $5, $5 \
+              FROM uploads u JOIN entries e ON e.id = u.entry_id \
+              WHERE u.id = $6 AND u.state = 'released' AND u.released = $5 AND e.is_temporary = 0 \
+              ON CONFLICT (upload_id, consumer) DO NOTHING",
+        values: values![id, consumer, target, due.0, now.0, upload],
+    }
 }
 
 /// Takes the oldest due delivery. Versions of one name go in their order: one waits while an earlier version

@@ -2,8 +2,9 @@
 
 use sqlx::{FromRow, Row};
 
+use super::batch::{Step, Value, bind, values};
 use super::clients::Db;
-use super::{Result, unsigned};
+use super::{Result, flag, unsigned};
 use crate::domain::time::Timestamp;
 
 #[derive(Debug, Clone, FromRow)]
@@ -14,6 +15,8 @@ pub struct EntryRow {
     pub name: String,
     pub name_key: String,
     pub kind: String,
+    /// The name is one that clients use while they write: not delivered.
+    pub is_temporary: i64,
     pub released_upload: String,
     pub released_version: i64,
     pub current_upload: String,
@@ -60,28 +63,48 @@ macro_rules! listed {
     };
 }
 
-pub async fn insert(db: impl Db<'_>, row: &EntryRow) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO entries (id, project_id, parent, name, name_key, kind, released_upload, \
-         released_version, current_upload, last_version, mtime, created, updated) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-    )
-    .bind(&row.id)
-    .bind(&row.project_id)
-    .bind(&row.parent)
-    .bind(&row.name)
-    .bind(&row.name_key)
-    .bind(&row.kind)
-    .bind(&row.released_upload)
-    .bind(row.released_version)
-    .bind(&row.current_upload)
-    .bind(row.last_version)
-    .bind(row.mtime)
-    .bind(row.created)
-    .bind(row.updated)
-    .execute(db)
-    .await?;
-    Ok(())
+const INSERT: &str = "INSERT INTO entries (id, project_id, parent, name, name_key, kind, is_temporary, \
+     released_upload, released_version, current_upload, last_version, mtime, created, updated) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (parent, name) DO NOTHING";
+
+fn insert_values(row: &EntryRow) -> Vec<Value> {
+    values![
+        &row.id,
+        &row.project_id,
+        &row.parent,
+        &row.name,
+        &row.name_key,
+        &row.kind,
+        row.is_temporary,
+        &row.released_upload,
+        row.released_version,
+        &row.current_upload,
+        row.last_version,
+        row.mtime,
+        row.created,
+        row.updated,
+    ]
+}
+
+/// Makes a name; 0 rows when it is there already.
+#[must_use]
+pub fn insert_step(row: &EntryRow) -> Step {
+    Step { sql: INSERT, values: insert_values(row) }
+}
+
+/// Makes a name; false when it is there already.
+pub async fn insert(db: impl Db<'_>, row: &EntryRow) -> Result<bool> {
+    let done = bind(sqlx::query(INSERT), insert_values(row)).execute(db).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// The next version of a name belongs to this upload.
+#[must_use]
+pub fn take_version_step(id: &str, upload: &str, now: Timestamp) -> Step {
+    Step {
+        sql: "UPDATE entries SET last_version = last_version + 1, current_upload = $1, updated = $2 WHERE id = $3",
+        values: values![upload, now.0, id],
+    }
 }
 
 pub async fn entry(db: impl Db<'_>, id: &str) -> Result<Option<EntryRow>> {
@@ -152,27 +175,24 @@ pub async fn take_version(
     row.map(|r| r.try_get(0)).transpose()
 }
 
-/// A release takes the name only if no later version holds it; then the name comes back.
-pub async fn show_release(
-    db: impl Db<'_>,
-    (entry, upload): (&str, &str),
-    version: i64,
-    mtime: i64,
-    now: Timestamp,
-) -> Result<Option<String>> {
-    let row = sqlx::query(
-        "UPDATE entries SET released_upload = $1, released_version = $2, mtime = $3, updated = $4, \
-         current_upload = CASE WHEN current_upload = $1 THEN '' ELSE current_upload END \
-         WHERE id = $5 AND released_version < $2 RETURNING name",
-    )
-    .bind(upload)
-    .bind(version)
-    .bind(mtime)
-    .bind(now.0)
-    .bind(entry)
-    .fetch_optional(db)
-    .await?;
-    row.map(|r| r.try_get(0)).transpose()
+/// A release takes the name only if no later version holds it.
+#[must_use]
+pub fn show_release_step(upload: &str, now: Timestamp) -> Step {
+    Step {
+        sql: "UPDATE entries SET released_upload = $1, \
+              released_version = (SELECT version FROM uploads WHERE id = $1), \
+              mtime = (SELECT mtime FROM uploads WHERE id = $1), updated = $2, \
+              current_upload = CASE WHEN current_upload = $1 THEN '' ELSE current_upload END \
+              WHERE id = (SELECT entry_id FROM uploads WHERE id = $1 AND state = 'released') \
+              AND released_version < (SELECT version FROM uploads WHERE id = $1)",
+        values: values![upload, now.0],
+    }
+}
+
+/// The same inside a transaction that decides step by step.
+pub async fn show_release(db: impl Db<'_>, upload: &str, now: Timestamp) -> Result<u64> {
+    let step = show_release_step(upload, now);
+    Ok(bind(sqlx::query(step.sql), step.values).execute(db).await?.rows_affected())
 }
 
 /// The upload is no longer what the name is waiting for.
@@ -223,16 +243,18 @@ pub async fn set_place(
     db: impl Db<'_>,
     id: &str,
     (parent, name, name_key): (&str, &str, &str),
+    is_temporary: bool,
     now: Timestamp,
 ) -> Result<u64> {
     let done = sqlx::query(
-        "UPDATE entries SET parent = $1, name = $2, name_key = $3, updated = $4 WHERE id = $5",
+        "UPDATE entries SET parent = $1, name = $2, name_key = $3, is_temporary = $6, updated = $4 WHERE id = $5",
     )
     .bind(parent)
     .bind(name)
     .bind(name_key)
     .bind(now.0)
     .bind(id)
+    .bind(flag(is_temporary))
     .execute(db)
     .await?;
     Ok(done.rows_affected())

@@ -3,6 +3,7 @@
 use sqlx::{FromRow, Row};
 
 use super::Result;
+use super::batch::{Step, values};
 use super::clients::Db;
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
@@ -61,6 +62,30 @@ pub async fn insert(db: &mut sqlx::AnyConnection, event: &Event, now: Timestamp)
     .fetch_one(db)
     .await?;
     row.try_get(0)
+}
+
+/// The event of an upload's new state, in the transaction that made it (only if it did, at `now`).
+#[must_use]
+pub fn of_upload_step(upload: &str, state: &str, event: &Event, now: Timestamp) -> Step {
+    Step {
+        sql: "INSERT INTO events (seq, kind, time, client_no, username, project_no, upload_id, path, peer, detail, \
+              created, updated) SELECT (SELECT COALESCE(MAX(seq), 0) + 1 FROM events), $1, $2, u.client_no, \
+              u.username, u.project_no, u.id, u.path, u.peer, $3, $2, $2 FROM uploads u \
+              WHERE u.id = $4 AND u.state = $5 AND u.updated = $2",
+        values: values![
+            event.kind.as_str(),
+            now.0,
+            serde_json::Value::Object(event.detail.clone()).to_string(),
+            upload,
+            state,
+        ],
+    }
+}
+
+/// On PostgreSQL the first step of a transaction with events: numbers come in commit order.
+#[must_use]
+pub fn lock_step() -> Step {
+    Step { sql: "UPDATE counters SET value = value WHERE name = 'events'", values: Vec::new() }
 }
 
 /// Filters of `ptportal events`; empty texts and zeros do not filter. Oldest first, at most `limit` of the newest.

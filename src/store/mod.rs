@@ -5,6 +5,7 @@
 //! number of rows. Nothing outside this folder names sqlx.
 
 pub mod accounts;
+pub mod batch;
 pub mod clients;
 pub mod deliveries;
 pub mod entries;

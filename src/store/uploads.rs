@@ -2,6 +2,7 @@
 
 use sqlx::{FromRow, Row};
 
+use super::batch::{Done, Step, bind, values};
 use super::clients::Db;
 use super::{Result, big, unsigned};
 use crate::domain::time::Timestamp;
@@ -59,48 +60,56 @@ pub struct Finding {
     pub waived_by: String,
 }
 
-pub async fn insert(db: impl Db<'_>, row: &UploadRow) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO uploads (id, entry_id, client_no, username, project_no, ticket_no, path, version, state, \
-         size, sha256, declared_size, reserved, mtime, verdict, signature, reason, scanner, waived_by, \
-         repeat_of, protocol, peer, node, scan_attempts, scan_next, started, completed, released, delivered, \
-         created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-         $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)",
-    )
-    .bind(&row.id)
-    .bind(&row.entry_id)
-    .bind(&row.client_no)
-    .bind(&row.username)
-    .bind(&row.project_no)
-    .bind(&row.ticket_no)
-    .bind(&row.path)
-    .bind(row.version)
-    .bind(&row.state)
-    .bind(row.size)
-    .bind(&row.sha256)
-    .bind(row.declared_size)
-    .bind(row.reserved)
-    .bind(row.mtime)
-    .bind(&row.verdict)
-    .bind(&row.signature)
-    .bind(&row.reason)
-    .bind(&row.scanner)
-    .bind(&row.waived_by)
-    .bind(&row.repeat_of)
-    .bind(&row.protocol)
-    .bind(&row.peer)
-    .bind(&row.node)
-    .bind(row.scan_attempts)
-    .bind(row.scan_next)
-    .bind(row.started)
-    .bind(row.completed)
-    .bind(row.released)
-    .bind(row.delivered)
-    .bind(row.created)
-    .bind(row.updated)
-    .execute(db)
-    .await?;
-    Ok(())
+/// Writes an upload down as the newest version of its name; 0 rows when the name is not there.
+#[must_use]
+pub fn insert_step(row: &UploadRow) -> Step {
+    Step {
+        sql: "INSERT INTO uploads (id, entry_id, client_no, username, project_no, ticket_no, path, version, state, size, \
+     sha256, declared_size, reserved, mtime, verdict, signature, reason, scanner, waived_by, \
+     repeat_of, protocol, peer, node, scan_attempts, scan_next, started, completed, released, \
+     delivered, created, updated) \
+     SELECT $1, $2, $3, $4, $5, $6, $7, e.last_version, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+     $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30 \
+     FROM entries e WHERE e.id = $2 RETURNING version",
+        values: values![
+            &row.id,
+            &row.entry_id,
+            &row.client_no,
+            &row.username,
+            &row.project_no,
+            &row.ticket_no,
+            &row.path,
+            &row.state,
+            row.size,
+            &row.sha256,
+            row.declared_size,
+            row.reserved,
+            row.mtime,
+            &row.verdict,
+            &row.signature,
+            &row.reason,
+            &row.scanner,
+            &row.waived_by,
+            &row.repeat_of,
+            &row.protocol,
+            &row.peer,
+            &row.node,
+            row.scan_attempts,
+            row.scan_next,
+            row.started,
+            row.completed,
+            row.released,
+            row.delivered,
+            row.created,
+            row.updated,
+        ],
+    }
+}
+
+/// The same for tests and single statements.
+pub async fn insert(db: impl Db<'_>, row: &UploadRow) -> Result<u64> {
+    let step = insert_step(row);
+    Ok(bind(sqlx::query(step.sql), step.values).execute(db).await?.rows_affected())
 }
 
 pub async fn upload(db: impl Db<'_>, id: &str) -> Result<Option<UploadRow>> {
@@ -201,23 +210,13 @@ pub async fn set_reserved(db: impl Db<'_>, id: &str, reserved: u64) -> Result<()
 
 /// The first commit: complete and durable, not yet judged. The row as it stands then, or nothing if the upload is
 /// no longer in a state that can be sealed.
-pub async fn seal(
-    db: impl Db<'_>,
-    id: &str,
-    (size, sha256, mtime): (u64, &str, i64),
-    now: Timestamp,
-) -> Result<Option<UploadRow>> {
-    sqlx::query_as(
-        "UPDATE uploads SET state = 'scanning', size = $1, sha256 = $2, mtime = $3, reserved = 0, completed = $4, \
-         updated = $4 WHERE id = $5 AND state IN ('receiving', 'incomplete') RETURNING *",
-    )
-    .bind(big(size))
-    .bind(sha256)
-    .bind(mtime)
-    .bind(now.0)
-    .bind(id)
-    .fetch_optional(db)
-    .await
+#[must_use]
+pub fn seal_step(id: &str, (size, sha256, mtime): (u64, &str, i64), now: Timestamp) -> Step {
+    Step {
+        sql: "UPDATE uploads SET state = 'scanning', size = $1, sha256 = $2, mtime = $3, reserved = 0, \
+              completed = $4, updated = $4 WHERE id = $5 AND state IN ('receiving', 'incomplete') RETURNING *",
+        values: values![big(size), sha256, mtime, now.0, id],
+    }
 }
 
 /// The connection is gone; the bytes so far are kept for a resume.
@@ -272,31 +271,61 @@ pub async fn set_hash(db: impl Db<'_>, id: &str, sha256: &str) -> Result<()> {
     Ok(())
 }
 
-/// Moves an upload from one state to another with what was found; nothing happens (and nothing comes back) if it is elsewhere by now.
-pub async fn settle(
-    db: impl Db<'_>,
+/// Moves an upload from one state to another with what was found; nothing happens (and nothing comes back) if it is
+/// elsewhere by now.
+#[must_use]
+pub fn settle_step(
     id: &str,
     (from, to): (UploadState, UploadState),
     finding: &Finding,
     now: Timestamp,
-) -> Result<Option<UploadRow>> {
+) -> Step {
     let released = if to == UploadState::Released { now.0 } else { 0 };
-    sqlx::query_as(
-        "UPDATE uploads SET state = $1, verdict = $2, signature = $3, reason = $4, scanner = $5, waived_by = $6, \
-         released = $7, reserved = 0, updated = $8 WHERE id = $9 AND state = $10 RETURNING *",
-    )
-    .bind(to.as_str())
-    .bind(finding.verdict)
-    .bind(&finding.signature)
-    .bind(&finding.reason)
-    .bind(&finding.scanner)
-    .bind(&finding.waived_by)
-    .bind(released)
-    .bind(now.0)
-    .bind(id)
-    .bind(from.as_str())
-    .fetch_optional(db)
-    .await
+    Step {
+        sql: "UPDATE uploads SET state = $1, verdict = $2, signature = $3, reason = $4, scanner = $5, waived_by = $6, \
+              released = $7, reserved = 0, updated = $8 WHERE id = $9 AND state = $10 RETURNING *",
+        values: values![
+            to.as_str(),
+            finding.verdict,
+            &finding.signature,
+            &finding.reason,
+            &finding.scanner,
+            &finding.waived_by,
+            released,
+            now.0,
+            id,
+            from.as_str(),
+        ],
+    }
+}
+
+/// The same inside a transaction that decides step by step.
+pub async fn settle(
+    db: impl Db<'_>,
+    id: &str,
+    states: (UploadState, UploadState),
+    finding: &Finding,
+    now: Timestamp,
+) -> Result<Option<UploadRow>> {
+    let step = settle_step(id, states, finding, now);
+    let row = bind(sqlx::query(step.sql), step.values).fetch_optional(db).await?;
+    row.map(|row| UploadRow::from_row(&row)).transpose()
+}
+
+/// The version that [`insert_step`] gave, or nothing when the name was not there.
+///
+/// # Errors
+/// A row that does not read.
+pub fn returned_version(done: Option<&Done>) -> Result<Option<i64>> {
+    done.and_then(|d| d.rows.first()).map(|row| row.try_get(0)).transpose()
+}
+
+/// The row that a step returned.
+///
+/// # Errors
+/// A row that does not read.
+pub fn returned(done: Option<&Done>) -> Result<Option<UploadRow>> {
+    done.and_then(|d| d.rows.first()).map(UploadRow::from_row).transpose()
 }
 
 /// Ends an upload whatever unfinished state it is in.

@@ -1,0 +1,202 @@
+//! A transaction whose statements are known beforehand: one trip to SQLite instead of one for each statement.
+//!
+//! Each trip costs two thread switches, which for small files is most of the work. Conditions stand in the statements
+//! themselves (`WHERE old state`), so nothing has to be decided in between. PostgreSQL runs them one after another.
+
+use sqlx::any::{Any, AnyArguments, AnyRow};
+use sqlx::pool::PoolConnection;
+use sqlx::query::Query;
+use sqlx::{AnyConnection, AssertSqlSafe, Either};
+use tokio_stream::StreamExt;
+
+use super::{Kind, Result, Store};
+
+/// A bound value.
+#[derive(Debug, Clone)]
+pub enum Value {
+    Text(String),
+    Big(i64),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Big(number)
+    }
+}
+
+/// One statement with its values, `$1` and on.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub sql: &'static str,
+    pub values: Vec<Value>,
+}
+
+/// What one statement did.
+#[derive(Default)]
+pub struct Done {
+    pub rows_affected: u64,
+    pub rows: Vec<AnyRow>,
+}
+
+/// Values of a statement, each into its [`Value`].
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::batch::Value::from($value)),*] };
+}
+pub(crate) use values;
+
+impl Store {
+    /// Runs the statements as one transaction; all of them stand, or none.
+    ///
+    /// # Errors
+    /// The first statement's that fails.
+    pub async fn run(&self, steps: Vec<Step>) -> Result<Vec<Done>> {
+        match self.kind {
+            Kind::Sqlite => self.run_at_once(steps).await,
+            Kind::Postgres => self.run_one_by_one(steps).await,
+        }
+    }
+
+    async fn run_at_once(&self, steps: Vec<Step>) -> Result<Vec<Done>> {
+        let mut sql = String::with_capacity(4096);
+        sql.push_str("BEGIN IMMEDIATE; ");
+        let mut values = Vec::new();
+        for step in steps {
+            push_renumbered(&mut sql, step.sql, values.len());
+            sql.push_str("; ");
+            values.extend(step.values);
+        }
+        sql.push_str("COMMIT");
+        let query = bind(sqlx::query(AssertSqlSafe(sql)), values);
+        let mut writer = Writer(Some(self.writers.acquire().await?));
+        let done = writer.run(query).await;
+        match done {
+            Ok(mut done) => {
+                writer.keep();
+                // BEGIN and COMMIT are results too.
+                done.pop();
+                Ok(done.into_iter().skip(1).collect())
+            }
+            // Dropping the writer closes its connection, which rolls back.
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn run_one_by_one(&self, steps: Vec<Step>) -> Result<Vec<Done>> {
+        let mut tx = self.write().await?;
+        let mut all = Vec::new();
+        if steps.iter().any(|step| step.sql.starts_with("INSERT INTO events")) {
+            let lock = super::events::lock_step();
+            results_of(bind(sqlx::query(lock.sql), lock.values), tx.db()).await?;
+        }
+        for step in steps {
+            let query = bind(sqlx::query(step.sql), step.values);
+            all.extend(results_of(query, tx.db()).await?.into_iter().next());
+        }
+        tx.commit().await?;
+        Ok(all)
+    }
+}
+
+/// The writing connection while a transaction runs in it without sqlx knowing: whatever interrupts it, the connection is
+/// closed and not given back half way.
+struct Writer(Option<PoolConnection<Any>>);
+
+impl Writer {
+    async fn run(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<Done>> {
+        let Some(connection) = &mut self.0 else { return Ok(Vec::new()) };
+        results_of(query, connection).await
+    }
+
+    /// The transaction has ended: the connection goes back to the pool.
+    fn keep(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Binds values in their order.
+pub(super) fn bind<'q>(
+    mut query: Query<'q, Any, AnyArguments>,
+    values: Vec<Value>,
+) -> Query<'q, Any, AnyArguments> {
+    for value in values {
+        query = match value {
+            Value::Text(text) => query.bind(text),
+            Value::Big(number) => query.bind(number),
+        };
+    }
+    query
+}
+
+/// Rows come before the result of their statement.
+#[expect(deprecated, reason = "several statements in one query are what this module is for")]
+async fn results_of(
+    query: Query<'_, Any, AnyArguments>,
+    db: &mut AnyConnection,
+) -> Result<Vec<Done>> {
+    let mut all = Vec::new();
+    let mut rows = Vec::new();
+    let mut results = query.fetch_many(db);
+    while let Some(result) = results.next().await {
+        match result? {
+            Either::Right(row) => rows.push(row),
+            Either::Left(done) => {
+                let rows = std::mem::take(&mut rows);
+                all.push(Done { rows_affected: done.rows_affected(), rows });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Appends a statement with its parameters counted on from `offset`. Our statements hold `$` nowhere else.
+fn push_renumbered(out: &mut String, sql: &str, offset: usize) {
+    let mut parts = sql.split('$');
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits =
+            part.len().saturating_sub(part.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+        let (number, rest) = part.split_at_checked(digits).unwrap_or((part, ""));
+        let number = number.parse::<usize>().unwrap_or(0).saturating_add(offset);
+        out.push('$');
+        out.push_str(&number.to_string());
+        out.push_str(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_counted_on() {
+        let mut sql = String::new();
+        push_renumbered(&mut sql, "UPDATE t SET a = $1, b = $12 WHERE c = $2", 3);
+        assert_eq!(sql, "UPDATE t SET a = $4, b = $15 WHERE c = $5");
+    }
+}
