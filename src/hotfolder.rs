@@ -223,7 +223,17 @@ impl Hotfolder {
     ) -> Result<Placed, HotfolderError> {
         let from = self.temp_path(temp_name);
         let to = self.root.join(target);
-        let renamed = if overwrite { rename_over(&from, &to) } else { self.rename_new(&from, &to) };
+        let rename =
+            || if overwrite { rename_over(&from, &to) } else { self.rename_new(&from, &to) };
+        let renamed = match rename() {
+            // The consumer has cleared the emptied folder away.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && from.exists() => {
+                let folder = to.parent().unwrap_or(&self.root);
+                fs::create_dir_all(folder).map_err(io_error("cannot make", folder))?;
+                rename()
+            }
+            other => other,
+        };
         let placed = match renamed {
             Ok(()) => Placed::Now,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Placed::Taken),
@@ -254,6 +264,10 @@ impl Hotfolder {
         }
         match fs::hard_link(from, to) {
             Ok(()) => return fs::remove_file(from),
+            // An earlier attempt linked it and did not come to the rest (or NFS asked twice).
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_same_file(from, to) => {
+                return fs::remove_file(from);
+            }
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) =>
             {
@@ -333,6 +347,12 @@ impl Hotfolder {
 )]
 fn rename_over(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| path.symlink_metadata().map(|m| (m.dev(), m.ino()));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Returns `None` when `keep_going` said stop.

@@ -4,7 +4,7 @@ use super::App;
 use crate::domain::account::Language;
 use crate::domain::order;
 use crate::store::clients::{self, ClientRow, ContactRow};
-use crate::store::{self, accounts, events, uploads};
+use crate::store::{self, accounts, events, orders, uploads};
 
 /// A use case of an operator refused, in one line: what, why, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,8 @@ impl App {
                 "{open} uploads of client {client_no} are unfinished or undelivered; see `upload list --client {client_no}`"
             ));
         }
+        // Whoever gets this number later must not find these orders open.
+        orders::close_projects_of(tx.db(), client_no, now).await?;
         for account in accounts::accounts_of(tx.db(), client_no).await? {
             accounts::delete_keys_of(tx.db(), &account.username).await?;
             accounts::delete(tx.db(), &account.username).await?;

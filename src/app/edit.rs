@@ -117,15 +117,29 @@ impl Session {
     /// # Errors
     /// `AlreadyExists` when a folder is in the way, `OtherProject`, `ReadOnly`.
     pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Result<(), Refusal> {
+        if let Some(size) = self.dropping_size(from) {
+            // A dropped file under another name is still nothing.
+            self.forget_dropping(from);
+            self.note_dropping(to, size);
+            return Ok(());
+        }
         let (spot, entry) = self.spot_of_existing(from).await?;
         let target = self.spot(to).await?;
+        if is_dropping(&target.name) && !entry.is_folder() {
+            // rclone and others write under a temporary name first.
+            let size = self.stat(from).await?.size;
+            let dropped = delete_entry(&self.app, self, &entry).await;
+            dropped.map_err(|e| self.internal("drop a file", &e))?;
+            self.note_dropping(to, size);
+            return Ok(());
+        }
         if target.project.id != spot.project.id {
             return Err(Refusal::OtherProject);
         }
         if from == to {
             return Ok(());
         }
-        if to.starts_with(from) || is_dropping(&target.name) {
+        if to.starts_with(from) {
             return Err(Refusal::ReadOnly);
         }
         if !entry.is_folder()
@@ -146,7 +160,8 @@ impl Session {
             None => renaming.to_new_name().await,
         };
         match renamed {
-            Ok(()) => Ok(()),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::ReadOnly),
             Err(e) if store::is_duplicate(&e) => Err(Refusal::AlreadyExists),
             Err(e) => Err(self.internal("rename", &e)),
         }
@@ -221,10 +236,11 @@ async fn delete_entry(app: &Arc<App>, session: &Session, entry: &EntryRow) -> st
         if was == Some(UploadState::Infected) || was == Some(UploadState::Deleted) {
             continue;
         }
+        // First the upload: its row lock keeps a release from adding a delivery that nobody cancels.
+        uploads::set_deleted(tx.db(), &row.id, "deleted by the customer", now).await?;
         let cancelled =
             deliveries::end_unplaced(tx.db(), &row.id, DeliveryState::Cancelled, now).await?;
         let placing = deliveries::of_upload(tx.db(), &row.id).await?.iter().any(|d| d.open != 0);
-        uploads::set_deleted(tx.db(), &row.id, "deleted by the customer", now).await?;
         if cancelled > 0 {
             happened.push(deleted_event(session, &row, EventKind::DeliveryCancelled));
         }
@@ -274,40 +290,55 @@ impl Renaming<'_> {
         event.with("from", self.paths.0.clone())
     }
 
-    /// Only the name changes, in whatever state the content is.
-    async fn to_new_name(&self) -> store::Result<()> {
+    /// Only the name changes, in whatever state the content is. False when the target would lie inside itself.
+    async fn to_new_name(&self) -> store::Result<bool> {
         let app = &self.session.app;
         let now = app.now();
         let mut tx = app.store.write().await?;
+        if self.entry.is_folder() && self.would_make_a_cycle(&mut tx).await? {
+            return Ok(false);
+        }
         let name = self.target.name.as_str();
-        let place = (self.target.parent.as_str(), name, fold(name));
-        let is_temporary = !self.entry.is_folder() && is_temporary(app, name);
-        let place = (place.0, place.1, place.2.as_str());
+        let (key, is_folder) = (fold(name), self.entry.is_folder());
+        let is_temporary = !is_folder && is_temporary(app, name);
+        let place = (self.target.parent.as_str(), name, key.as_str());
         entries::set_place(tx.db(), &self.entry.id, place, is_temporary, now).await?;
         let project_no = &self.target.project.project_no;
         uploads::rename_paths(tx.db(), project_no, &self.paths.0, &self.paths.1).await?;
-        let mut upload = self.entry.current_upload.clone();
+        // As it is under the lock: the verdict may have come since the entry was read.
+        let Some(entry) = entries::entry(tx.db(), &self.entry.id).await? else { return Ok(false) };
         let mut delivers = false;
-        if !self.entry.is_folder() {
+        if !is_folder {
             self.find_ticket(&mut tx).await?;
-            if upload.is_empty() {
-                upload.clone_from(&self.entry.released_upload);
-            }
-            delivers = self.deliver_final_name(&mut tx, now).await?;
+            delivers = self.deliver_final_name(&mut tx, &entry, now).await?;
         }
-        let event = self.event(&upload, EventKind::UploadRenamed);
+        let upload = newest_id(&entry);
+        let event = self.event(upload, EventKind::UploadRenamed);
         events::insert(tx.db(), &event, now).await?;
         tx.commit().await?;
         logging::event(&event);
         if delivers {
             app.mirror_wake.notify_one();
         }
-        if app.config.hotfolder.rename_follows && !self.entry.released_upload.is_empty() {
-            let followed =
-                mirror::follow_rename(Arc::clone(app), self.entry.released_upload.clone());
-            app.tasks.spawn(followed);
+        if app.config.hotfolder.rename_follows && !entry.released_upload.is_empty() {
+            app.tasks.spawn(mirror::follow_rename(Arc::clone(app), entry.released_upload));
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Two renames at once could each be right and together make a ring of folders.
+    async fn would_make_a_cycle(&self, tx: &mut WriteTx) -> store::Result<bool> {
+        let mut above = self.target.parent.clone();
+        for _ in 0..100 {
+            if above == self.entry.id {
+                return Ok(true);
+            }
+            match entries::entry(tx.db(), &above).await? {
+                Some(entry) => above = entry.parent,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     async fn find_ticket(&self, tx: &mut WriteTx) -> store::Result<()> {
@@ -318,60 +349,73 @@ impl Renaming<'_> {
     }
 
     /// A temporary name became final: what is released already is delivered now, without a new scan.
-    async fn deliver_final_name(&self, tx: &mut WriteTx, now: Timestamp) -> store::Result<bool> {
+    async fn deliver_final_name(
+        &self,
+        tx: &mut WriteTx,
+        entry: &EntryRow,
+        now: Timestamp,
+    ) -> store::Result<bool> {
         let app = &self.session.app;
-        let was_temporary = is_temporary(app, &self.entry.name);
-        let is_final = !is_temporary(app, self.target.name.as_str());
-        if !(was_temporary && is_final && app.hotfolder.is_some())
-            || self.entry.released_upload.is_empty()
-        {
+        let becomes_final = is_temporary(app, &self.entry.name) && entry.is_temporary == 0;
+        if !becomes_final || app.hotfolder.is_none() || entry.released_upload.is_empty() {
             return Ok(false);
         }
-        let version = self.entry.released_version;
-        let ids = (self.entry.released_upload.as_str(), self.entry.id.as_str(), version);
+        let ids = (entry.released_upload.as_str(), entry.id.as_str(), entry.released_version);
         settle::plan_delivery(app, tx, ids, now).await?;
         Ok(true)
     }
 
     /// The renamed content becomes the newest version of the name that is there.
-    async fn onto(&self, there: &EntryRow) -> store::Result<()> {
+    async fn onto(&self, there: &EntryRow) -> store::Result<bool> {
         let app = &self.session.app;
         let now = app.now();
         let mut tx = app.store.write().await?;
+        let (Some(entry), Some(there)) = (
+            entries::entry(tx.db(), &self.entry.id).await?,
+            entries::entry(tx.db(), &there.id).await?,
+        ) else {
+            return Ok(false);
+        };
+        let newest = newest_id(&entry).to_owned();
         let mut delivers = false;
         let mut repeated = None;
-        let newest = newest_of(&mut tx, &self.entry).await?;
-        if let Some(row) = newest {
-            if is_same_as_released(&mut tx, &row, there).await?
+        // Oldest first, so that their order stays; finished versions that nobody waits for stay behind.
+        let mut versions = uploads::of_entry(tx.db(), &entry.id).await?;
+        versions.reverse();
+        for row in versions {
+            let is_newest = row.id == newest;
+            if is_newest
                 && !app.config.hotfolder.deliver_repeats
+                && is_same(&mut tx, &row, &there).await?
             {
-                uploads::set_repeat(tx.db(), &row.id, &there.released_upload, now).await?;
-                repeated = Some(row.id.clone());
-            } else {
-                delivers = self.move_version(&mut tx, &row, there, now).await?;
+                uploads::set_repeat(tx.db(), &row.id, newest_id(&there), now).await?;
+                deliveries::end_unplaced(tx.db(), &row.id, DeliveryState::Cancelled, now).await?;
+                repeated = Some(row.id);
+            } else if is_newest || is_waited_for(&mut tx, &row).await? {
+                delivers |= self.move_version(&mut tx, (&row, is_newest), &there, now).await?;
             }
         }
-        entries::delete(tx.db(), &self.entry.id).await?;
-        let upload = repeated.clone().unwrap_or_else(|| self.entry.released_upload.clone());
+        entries::delete(tx.db(), &entry.id).await?;
         let kind =
             if repeated.is_some() { EventKind::UploadRepeated } else { EventKind::UploadRenamed };
-        let event = self.event(&upload, kind);
+        let event = self.event(&newest, kind);
         events::insert(tx.db(), &event, now).await?;
         tx.commit().await?;
         logging::event(&event);
         if let Some(id) = repeated {
+            app.scans.withdraw(&id, Settled::Repeated);
             remove_content(app, &id).await;
         }
         if delivers {
             app.mirror_wake.notify_one();
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn move_version(
         &self,
         tx: &mut WriteTx,
-        row: &UploadRow,
+        (row, is_newest): (&UploadRow, bool),
         there: &EntryRow,
         now: Timestamp,
     ) -> store::Result<bool> {
@@ -383,9 +427,8 @@ impl Renaming<'_> {
             return Ok(false);
         }
         entries::show_release(tx.db(), &row.id, now).await?;
-        let was_temporary = is_temporary(app, &self.entry.name);
-        let is_final = !is_temporary(app, self.target.name.as_str());
-        if was_temporary && is_final && app.hotfolder.is_some() {
+        let becomes_final = is_temporary(app, &self.entry.name) && there.is_temporary == 0;
+        if is_newest && becomes_final && app.hotfolder.is_some() {
             settle::plan_delivery(app, tx, (&row.id, &there.id, version), now).await?;
             return Ok(true);
         }
@@ -393,26 +436,33 @@ impl Renaming<'_> {
     }
 }
 
-/// The version that a name shows or waits for.
-async fn newest_of(tx: &mut WriteTx, entry: &EntryRow) -> store::Result<Option<UploadRow>> {
-    let id = if entry.current_upload.is_empty() {
-        &entry.released_upload
-    } else {
-        &entry.current_upload
-    };
-    uploads::upload(tx.db(), id).await
+/// The version that a name waits for, else the one that it shows.
+fn newest_id(entry: &EntryRow) -> &str {
+    if entry.current_upload.is_empty() { &entry.released_upload } else { &entry.current_upload }
 }
 
-async fn is_same_as_released(
-    tx: &mut WriteTx,
-    row: &UploadRow,
-    there: &EntryRow,
-) -> store::Result<bool> {
-    let released = uploads::upload(tx.db(), &there.released_upload).await?;
-    Ok(released.is_some_and(|r| {
-        !r.sha256.is_empty()
-            && r.sha256 == row.sha256
-            && r.size == row.size
-            && row.state == "released"
+/// A version that is not newest but still has something to come: a verdict, or its delivery.
+async fn is_waited_for(tx: &mut WriteTx, row: &UploadRow) -> store::Result<bool> {
+    Ok(match row.state() {
+        Some(
+            UploadState::Receiving
+            | UploadState::Incomplete
+            | UploadState::Scanning
+            | UploadState::Held,
+        ) => true,
+        Some(UploadState::Released) => {
+            deliveries::of_upload(tx.db(), &row.id).await?.iter().any(|d| d.open != 0)
+        }
+        Some(UploadState::Infected | UploadState::Rejected | UploadState::Deleted) | None => false,
+    })
+}
+
+/// The same content as the newest version of the name that is there, both accepted.
+async fn is_same(tx: &mut WriteTx, row: &UploadRow, there: &EntryRow) -> store::Result<bool> {
+    let is_accepted = |row: &UploadRow| matches!(row.state.as_str(), "released" | "scanning");
+    let newest = uploads::upload(tx.db(), newest_id(there)).await?;
+    Ok(newest.is_some_and(|other| {
+        let is_equal = other.sha256 == row.sha256 && other.size == row.size;
+        !row.sha256.is_empty() && is_equal && is_accepted(&other) && is_accepted(row)
     }))
 }

@@ -177,6 +177,15 @@ async fn record_done(
     Ok(())
 }
 
+/// Whose temporary file is renamed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    /// This attempt has copied it: if it is gone, it was not placed.
+    JustMade,
+    /// An attempt that a crash or an error ended left it: if it is gone, it was placed.
+    FromBefore,
+}
+
 /// What one attempt works with.
 struct Attempt<'a> {
     app: &'a Arc<App>,
@@ -189,7 +198,8 @@ impl Attempt<'_> {
     async fn run(&self) -> Result<String, Failed> {
         self.on_share(|hotfolder| hotfolder.check_marker()).await?;
         if self.row.state() == Some(DeliveryState::Placing) {
-            return self.place(self.row.temp_name.clone(), self.row.placed_name.clone()).await;
+            let (temp, placed) = (self.row.temp_name.clone(), self.row.placed_name.clone());
+            return self.place(temp, placed, Witness::FromBefore).await;
         }
         if self.is_superseded().await? {
             return Err(Failed::NotOurs);
@@ -204,7 +214,7 @@ impl Attempt<'_> {
         if let Err(error) = self.record_placing(&temp_name, &placed_name).await {
             return Err(self.give_up(temp_name, error).await);
         }
-        self.place(temp_name, placed_name).await
+        self.place(temp_name, placed_name, Witness::JustMade).await
     }
 
     /// Runs something on the share without holding up the runtime.
@@ -314,14 +324,37 @@ impl Attempt<'_> {
         }
     }
 
-    async fn place(&self, temp_name: String, mut placed_name: String) -> Result<String, Failed> {
+    async fn place(
+        &self,
+        temp_name: String,
+        mut placed_name: String,
+        witness: Witness,
+    ) -> Result<String, Failed> {
         loop {
             let (temp, target) = (temp_name.clone(), PathBuf::from(&placed_name));
             let overwrite = self.may_overwrite(&placed_name).await?;
-            match self.on_share(move |hotfolder| hotfolder.place(&temp, &target, overwrite)).await?
-            {
-                Placed::Now | Placed::Before => return Ok(placed_name),
-                Placed::Taken => {
+            let placed =
+                self.on_share(move |hotfolder| hotfolder.place(&temp, &target, overwrite)).await?;
+            match (placed, witness) {
+                (Placed::Now, _) | (Placed::Before, Witness::FromBefore) => return Ok(placed_name),
+                (Placed::Before, Witness::JustMade) => {
+                    // Nobody but this attempt renames what it has just copied: somebody has removed it.
+                    let now = self.app.now();
+                    return match deliveries::unplace(
+                        self.app.store.db(),
+                        &self.row.id,
+                        self.owner,
+                        now,
+                    )
+                    .await?
+                    {
+                        0 => Err(Failed::NotOurs),
+                        _ => Err(Failed::Odd(
+                            "the temporary file in the hotfolder was removed by somebody",
+                        )),
+                    };
+                }
+                (Placed::Taken, _) => {
                     placed_name = self.choose_name().await?;
                     self.record_placing(&temp_name, &placed_name).await?;
                 }
@@ -460,8 +493,12 @@ pub async fn clear_temporary(app: &Arc<App>) -> anyhow::Result<()> {
     for name in names {
         let Some((id, _)) = name.split_once('.') else { continue };
         let row = deliveries::delivery(app.store.db(), id).await?;
-        let is_witness = row.is_some_and(|r| r.state == "placing" && r.temp_name == name);
-        if !is_witness {
+        let now = app.now().0;
+        // A witness, or another server's copy that is being made right now.
+        let is_needed = row.is_some_and(|r| {
+            r.open != 0 && ((r.state == "placing" && r.temp_name == name) || r.lease_until > now)
+        });
+        if !is_needed {
             with_app(app, move |app| {
                 if let Some(hotfolder) = &app.hotfolder {
                     hotfolder.remove_temp(&name);

@@ -86,6 +86,11 @@ impl App {
         let row = self.upload_row(id).await?;
         match (row.state(), false_positive) {
             (Some(UploadState::Held | UploadState::Scanning), _) => {}
+            (Some(UploadState::Infected), true) if row.completed == 0 => {
+                return because(format!(
+                    "upload {id} was cut off while it arrived, so only a part of it is there; ask for the file anew"
+                ));
+            }
             (Some(UploadState::Infected), true) => self.bring_back(&row).await?,
             (Some(UploadState::Infected), false) => {
                 return because(format!(
@@ -125,7 +130,15 @@ impl App {
                 ));
             }
         }
+        self.tell_scanner(&row.id).await?;
         self.upload_row(id).await
+    }
+
+    /// Whoever waits for this upload's verdict looks again.
+    async fn tell_scanner(&self, id: &str) -> Result<(), Refused> {
+        let mut tx = self.store.write().await?;
+        events::note_change(tx.db(), "upload", id, self.now()).await?;
+        Ok(tx.commit().await?)
     }
 
     /// The bytes come back from quarantine, and the name if it has gone.
@@ -179,6 +192,7 @@ impl App {
             waived_by: by.to_owned(),
         };
         settle::end(self, &row, UploadState::Rejected, (&finding, 0)).await?;
+        self.tell_scanner(&row.id).await?;
         self.upload_row(id).await
     }
 

@@ -16,6 +16,9 @@ use crate::store::entries::{self, EntryRow};
 use crate::store::uploads::{self, UploadRow};
 use crate::store::{self, orders, unsigned};
 
+/// Looks at a name before giving up because others change it all the time.
+const TRIES: u32 = 5;
+
 /// What a client wants when it opens a file for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteMode {
@@ -55,15 +58,30 @@ impl Session {
     /// # Errors
     /// Every rule that forbids it, as early as it is known.
     pub async fn upload(&self, path: &VirtualPath, mode: WriteMode) -> Result<Incoming, Refusal> {
-        let app = &self.app;
-        if app.stop.is_cancelled() {
+        if self.app.stop.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
-        let spot = app.spot(&self.client_no, &self.folders(), path).await?;
+        let spot = self.app.spot(&self.client_no, &self.folders(), path).await?;
         if is_dropping(&spot.name) {
             return Ok(Incoming::Dropping);
         }
-        let found = entries::child(app.store.db(), &spot.parent, spot.name.as_str()).await;
+        self.check_limits(&spot, mode.declared_size).await?;
+        // The name may change between look and write (a release, another session): then look again.
+        for _ in 0..TRIES {
+            if let Some(upload) = self.try_upload(path, &spot, mode).await? {
+                return Ok(Incoming::Upload(Box::new(upload)));
+            }
+        }
+        Err(Refusal::Busy)
+    }
+
+    async fn try_upload(
+        &self,
+        path: &VirtualPath,
+        spot: &Spot,
+        mode: WriteMode,
+    ) -> Result<Option<Upload>, Refusal> {
+        let found = entries::child(self.app.store.db(), &spot.parent, spot.name.as_str()).await;
         let found = found.map_err(|e| self.internal("look up name", &e))?;
         match (&found, mode.create) {
             (Some(entry), _) if entry.is_folder() => return Err(Refusal::IsAFolder),
@@ -72,18 +90,16 @@ impl Session {
             (Some(_), Create::Never | Create::IfMissing)
             | (None, Create::IfMissing | Create::Always) => {}
         }
-        self.check_limits(&spot, mode.declared_size).await?;
         let plan = match &found {
             Some(entry) => self.plan_over(entry, mode.start).await?,
             None => Plan::New(Base::None, 0),
         };
-        let upload = match plan {
-            Plan::Resume(row) => self.resume(&spot, *row).await?,
-            Plan::New(base, base_size) => {
-                self.begin(path, spot, found, (base, base_size), mode.declared_size).await?
+        match plan {
+            Plan::Resume(row) => self.resume(spot, *row).await.map(Some),
+            Plan::New(base, size) => {
+                self.begin(path, spot, found, (base, size), mode.declared_size).await
             }
-        };
-        Ok(Incoming::Upload(Box::new(upload)))
+        }
     }
 
     fn max_size(&self) -> u64 {
@@ -103,7 +119,7 @@ impl Session {
             return Err(Refusal::TooLarge { limit });
         }
         let pending_max = app.config.scan.pending_max;
-        if app.scanner.is_away() && app.scans.pending_bytes() >= pending_max {
+        if app.scans.pending_bytes() >= pending_max {
             return Err(Refusal::Backlog { limit: pending_max });
         }
         let free = app.free_bytes().await;
@@ -169,8 +185,11 @@ impl Session {
 
     async fn replace_unfinished(&self, row: &UploadRow) -> Result<(), Refusal> {
         let app = &self.app;
-        let deleted = uploads::set_deleted(app.store.db(), &row.id, "sent anew", app.now()).await;
-        deleted.map_err(|e| self.internal("replace an unfinished upload", &e))?;
+        let ended = uploads::end_unfinished(app.store.db(), &row.id, "sent anew", app.now()).await;
+        if ended.map_err(|e| self.internal("replace an unfinished upload", &e))? == 0 {
+            // It was completed in this moment.
+            return Err(Refusal::Busy);
+        }
         if let Some(id) = Id::parse(&row.id) {
             let removed = with_app(app, move |app| app.vault.remove(&id)).await;
             removed.map_err(|e| self.internal("remove an unfinished upload", &e))?;
@@ -201,33 +220,33 @@ impl Session {
         Ok(Upload::begin(Arc::clone(app), origin, file, present, (Base::None, 0)))
     }
 
-    /// A new version of a name: row first, then the file, so that recovery knows every file.
+    /// A new version of a name: row first, then the file, so that recovery knows every file. Nothing when another
+    /// session was faster.
     async fn begin(
         &self,
         path: &VirtualPath,
-        spot: Spot,
+        spot: &Spot,
         found: Option<EntryRow>,
         base: (Base, u64),
         declared: Option<u64>,
-    ) -> Result<Upload, Refusal> {
+    ) -> Result<Option<Upload>, Refusal> {
         let app = &self.app;
         let id = app.new_id();
         let path = path_in_project(path);
-        let ticket = self.ticket_for(&spot, &path).await?;
-        let row = self.new_row(&id, &spot, (path.clone(), ticket), declared);
-        let registered = register(app, row, &spot, found).await;
-        let version = registered.map_err(|e| match e {
-            Register::Race => Refusal::Busy,
-            Register::Store(e) => self.internal("begin an upload", &e),
-        })?;
+        let ticket = self.ticket_for(spot, &path).await?;
+        let row = self.new_row(&id, spot, (path.clone(), ticket), declared);
+        let registered = register(app, row, spot, found).await;
+        let Some(version) = registered.map_err(|e| self.internal("begin an upload", &e))? else {
+            return Ok(None);
+        };
         let created = id.clone();
         let file = with_app(app, move |app| app.vault.create(&created)).await;
         let file = match file {
             Ok(file) => file,
-            Err(error) => return Err(self.give_up(id, &spot, error).await),
+            Err(error) => return Err(self.give_up(id, spot, error).await),
         };
         let origin = self.origin(id, &spot.project, (path, version));
-        Ok(Upload::begin(Arc::clone(app), origin, file, 0, base))
+        Ok(Some(Upload::begin(Arc::clone(app), origin, file, 0, base)))
     }
 
     /// The file could not be made: the row goes again.
@@ -322,30 +341,18 @@ fn base_of(row: &UploadRow) -> Plan {
     Plan::New(base, unsigned(row.size))
 }
 
-enum Register {
-    /// Another session made the name in the same moment.
-    Race,
-    Store(store::StoreError),
-}
-
-impl From<store::StoreError> for Register {
-    fn from(error: store::StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 /// Writes the upload down: name and version. Its start stands on the row and needs no event.
 async fn register(
     app: &App,
     mut row: UploadRow,
     spot: &Spot,
     found: Option<EntryRow>,
-) -> Result<i64, Register> {
+) -> store::Result<Option<i64>> {
     let now = Timestamp(row.started);
     let name = match found {
         Some(entry) => {
             row.entry_id = entry.id;
-            entries::take_version_step(&row.entry_id, &row.id, now)
+            entries::take_version_step(&row.entry_id, &row.id, &entry.current_upload, now)
         }
         None => {
             let entry = new_entry(app, spot, &row.id, now);
@@ -356,8 +363,14 @@ async fn register(
     };
     let done = app.store.run(vec![name, uploads::insert_step(&row)]).await?;
     // Without its name (another session was faster, or deleted it) the upload was not written either.
-    let version = uploads::returned_version(done.get(1))?.ok_or(Register::Race)?;
-    tracing::debug!(upload = row.id, path = row.path, account = row.username, "upload started");
+    let version = uploads::returned_version(done.get(1))?;
+    tracing::debug!(
+        upload = row.id,
+        path = row.path,
+        account = row.username,
+        ?version,
+        "upload started"
+    );
     Ok(version)
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::upload::event_of;
-use super::{App, scans, with_app};
+use super::{App, scans, settle, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;
 use crate::domain::time::Timestamp;
@@ -15,49 +15,45 @@ use crate::logging;
 use crate::store::uploads::{self, UploadRow};
 use crate::store::{Kind, deliveries, entries, events, nodes, unsigned};
 
-/// Takes over what dead processes left. With SQLite the lock proves that every other process is dead.
+/// Takes over what ended processes left. With SQLite the lock proves that every other process has ended.
 ///
 /// # Errors
 /// When database or disk do not answer; nothing is served then.
 pub async fn at_start(app: &Arc<App>) -> anyhow::Result<()> {
-    let mut dead = match app.store.kind() {
-        Kind::Sqlite => nodes::all(app.store.db()).await?,
-        Kind::Postgres => nodes::dead(app.store.db(), app.now()).await?,
-    };
-    dead.retain(|node| node != app.node.as_str());
-    take_over_from(app, &dead).await?;
+    take_over(app).await?;
     clear_infected(app).await?;
     clear_spool(app).await?;
     super::mirror::clear_temporary(app).await
 }
 
-/// Puts in order what the given processes left behind.
+/// Puts in order what processes left behind that are no longer alive. A process that stopped cleanly has signed off and
+/// is as gone as one that was killed: its waiting scans are taken over all the same.
 ///
 /// # Errors
 /// As [`at_start`].
-pub async fn take_over_from(app: &Arc<App>, dead: &[String]) -> anyhow::Result<()> {
-    if dead.is_empty() {
-        return Ok(());
+pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
+    let mut alive = match app.store.kind() {
+        Kind::Sqlite => Vec::new(),
+        Kind::Postgres => nodes::live(app.store.db(), app.now()).await?,
+    };
+    alive.push(app.node.to_string());
+    let is_gone = |node: &String| !alive.contains(node);
+    for row in uploads::in_state(app.store.db(), UploadState::Receiving).await? {
+        if is_gone(&row.node) {
+            recover_receiving(app, &row).await?;
+        }
     }
-    let is_dead = |row: &UploadRow| dead.contains(&row.node);
-    let receiving = uploads::in_state(app.store.db(), UploadState::Receiving).await?;
-    for row in receiving.into_iter().filter(is_dead) {
-        recover_receiving(app, &row).await?;
-    }
-    let scanning = uploads::in_state(app.store.db(), UploadState::Scanning).await?;
-    for row in scanning.iter().filter(|row| is_dead(row)) {
-        uploads::set_node(app.store.db(), &row.id, app.node.as_str()).await?;
+    for row in uploads::in_state(app.store.db(), UploadState::Scanning).await? {
+        if is_gone(&row.node) {
+            uploads::set_node(app.store.db(), &row.id, app.node.as_str()).await?;
+        }
     }
     let waiting = scans::enqueue_own(app).await?;
-    for node in dead {
+    for node in nodes::all(app.store.db()).await?.iter().filter(|node| is_gone(node)) {
         deliveries::free_leases_of(app.store.db(), node).await?;
         nodes::delete(app.store.db(), node).await?;
+        tracing::info!(node, waiting_for_scan = waiting, "took over what an ended process left");
     }
-    tracing::info!(
-        processes = dead.len(),
-        waiting_for_scan = waiting,
-        "took over what an ended process left"
-    );
     app.mirror_wake.notify_one();
     Ok(())
 }
@@ -118,7 +114,7 @@ async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow::Result<()
         }
         Found::Nothing => {
             let mut tx = app.store.write().await?;
-            uploads::set_deleted(tx.db(), &row.id, "nothing was sent", now).await?;
+            uploads::end_unfinished(tx.db(), &row.id, "nothing was sent", now).await?;
             entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
             entries::delete_if_empty(tx.db(), &row.entry_id).await?;
             tx.commit().await?;
@@ -139,6 +135,11 @@ async fn seal_recovered(
     sealed: (u64, &str, i64),
     now: Timestamp,
 ) -> anyhow::Result<()> {
+    // The client had no answer and may have sent it before, or may send it again.
+    let name = (row.project_no.as_str(), row.path.as_str(), row.id.as_str());
+    if settle::sealed_repeat(app, name, (sealed.0, sealed.1), now).await?.is_some() {
+        return Ok(());
+    }
     let event = event_of(row, EventKind::UploadReceived)
         .with("reason", "found complete after the server ended");
     let steps = vec![
@@ -201,7 +202,9 @@ pub async fn drop_stale(app: &Arc<App>) -> anyhow::Result<()> {
     let before = now.minus(app.config.portal.incomplete_ttl);
     for row in uploads::stale_incomplete(app.store.db(), before).await? {
         let mut tx = app.store.write().await?;
-        uploads::set_deleted(tx.db(), &row.id, "not continued in time", now).await?;
+        if uploads::end_unfinished(tx.db(), &row.id, "not continued in time", now).await? == 0 {
+            continue;
+        }
         entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
         entries::delete_if_empty(tx.db(), &row.entry_id).await?;
         let event =

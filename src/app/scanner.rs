@@ -115,8 +115,9 @@ pub async fn watch_scanner(app: Arc<App>) {
     loop {
         match health.prove().await {
             Ok(proof) => {
-                announce_ready(&app, &proof).await;
-                app.scans.retry_all();
+                if announce_ready(&app, &proof).await {
+                    app.scans.retry_all();
+                }
                 if until_doubt(&app, health, &proof).await.is_none() {
                     return;
                 }
@@ -131,20 +132,23 @@ pub async fn watch_scanner(app: Arc<App>) {
     }
 }
 
-async fn announce_ready(app: &App, proof: &Proof) {
+/// Tells that the scanner is ready; true if that is news. A file that it answers oddly must wait out its pauses.
+async fn announce_ready(app: &App, proof: &Proof) -> bool {
     let event = Event::new(EventKind::ScannerReady)
         .with("scanner", proof.version.text.clone())
         .with("transport", proof.transport.to_string())
         .with("threads", proof.max_threads);
-    if app.scans.note_ready() {
-        app.record(event).await;
+    if !app.scans.note_ready() {
+        return false;
     }
+    app.record(event).await;
     if proof.version.database.is_none() || proof.version.date.is_none() {
         tracing::warn!(
             scanner = proof.version.text,
             "clamd names no signature database or date; run freshclam"
         );
     }
+    true
 }
 
 async fn announce_away(app: &App, unproven: &Unproven) {

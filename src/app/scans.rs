@@ -62,6 +62,7 @@ pub struct Scans {
     wake: Notify,
     slots: AtomicUsize,
     windows: Arc<Semaphore>,
+    windows_given: AtomicUsize,
     pending_bytes: AtomicU64,
     is_announced_ready: AtomicBool,
     is_announced_away: AtomicBool,
@@ -77,6 +78,7 @@ impl Scans {
             wake: Notify::new(),
             slots: AtomicUsize::new(1),
             windows: Arc::new(Semaphore::new(1)),
+            windows_given: AtomicUsize::new(1),
             pending_bytes: AtomicU64::new(0),
             is_announced_ready: AtomicBool::new(false),
             is_announced_away: AtomicBool::new(false),
@@ -249,10 +251,8 @@ impl Scans {
     fn use_threads(&self, max_threads: usize) {
         self.slots.store(max_threads.saturating_sub(1).max(1), Ordering::Release);
         let windows = max_threads.checked_div(4).unwrap_or(1).max(1);
-        let more = windows.saturating_sub(self.windows.available_permits());
-        if self.windows.available_permits() < windows && self.queue().running.is_empty() {
-            self.windows.add_permits(more);
-        }
+        let given = self.windows_given.fetch_max(windows, Ordering::AcqRel);
+        self.windows.add_permits(windows.saturating_sub(given));
     }
 }
 
@@ -315,7 +315,7 @@ enum Next {
 async fn scan(app: &Arc<App>, waiting: &Waiting, proof: &Proof) -> anyhow::Result<Next> {
     let started = Instant::now();
     let Some((id, row)) = prepare(app, waiting).await? else {
-        return Ok(Next::Settled(Settled::Gone));
+        return Ok(Next::Settled(settle::state_of(app, &waiting.upload).await?));
     };
     let row = match row {
         Prepared::Row(row) => row,
@@ -417,7 +417,7 @@ async fn postpone(app: &App, upload: &str, reason: &str) -> Duration {
 async fn release_unscanned(app: &Arc<App>, waiting: Waiting) {
     let released = async {
         let settled: anyhow::Result<Settled> = match prepare(app, &waiting).await? {
-            None => Ok(Settled::Gone),
+            None => Ok(settle::state_of(app, &waiting.upload).await?),
             Some((_, Prepared::Settled(settled))) => Ok(settled),
             Some((_, Prepared::Row(row))) => {
                 let policy = Releasable::PolicyUnscanned {

@@ -16,7 +16,7 @@ use super::{App, status_text, with_app};
 use crate::domain::account::{AccountName, Language, Settings};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;
-use crate::domain::path::{VirtualPath, is_dropping};
+use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::store::{entries, orders};
@@ -188,10 +188,20 @@ impl Session {
 
     /// A refusal worth telling operators: an event with path and reason.
     pub async fn note_refusal(&self, path: &VirtualPath, refusal: &Refusal) {
-        if !refusal.is_everyday() {
-            let event = self.event(EventKind::UploadRefused).path(&path.to_string());
-            self.app.record(event.with("reason", refusal.code())).await;
+        if refusal.is_everyday() {
+            return;
         }
+        let mut event = self.event(EventKind::UploadRefused).path(&path.to_string());
+        if let Some(folder) = path.segments().first()
+            && let Ok(project) = self.app.project_in(&self.client_no, folder.as_str()).await
+        {
+            event = event.project(&project.project_no);
+        }
+        self.app
+            .record(
+                event.with("reason", refusal.code()).with("text", refusal.text(self.language())),
+            )
+            .await;
     }
 
     pub(super) fn internal(&self, what: &str, error: &dyn std::fmt::Display) -> Refusal {
@@ -355,12 +365,15 @@ impl Session {
     }
 
     fn dropping(&self, path: &VirtualPath) -> Option<Attributes> {
-        if !path.file_name().is_some_and(is_dropping) {
-            return None;
-        }
         let droppings = self.droppings.lock().unwrap_or_else(PoisonError::into_inner);
         let (size, mtime) = *droppings.get(&path.to_string())?;
         Some(Attributes { kind: Kind::File, size, mtime, is_writable: true })
+    }
+
+    /// The size of a dropped file of this session.
+    pub(super) fn dropping_size(&self, path: &VirtualPath) -> Option<u64> {
+        let droppings = self.droppings.lock().unwrap_or_else(PoisonError::into_inner);
+        droppings.get(&path.to_string()).map(|(size, _)| *size)
     }
 
     fn droppings_in(&self, folder: &VirtualPath) -> Vec<Listed> {

@@ -125,7 +125,8 @@ pub(super) async fn sealed(
 ) -> Result<Awaited> {
     let now = app.now();
     let mtime = if mtime.is_never() { now } else { mtime };
-    if let Some(repeat) = sealed_repeat(app, origin, (size, sha256), now).await? {
+    let name = (origin.project_no.as_str(), origin.path.as_str(), origin.id.as_str());
+    if let Some(repeat) = sealed_repeat(app, name, (size, sha256), now).await? {
         return Ok(repeat);
     }
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -139,7 +140,7 @@ pub(super) async fn sealed(
         let states = (UploadState::Scanning, UploadState::Released);
         let finding = finding_of(policy, None, "");
         steps.extend(release_steps(app, (id, states), &finding, (content, ms), now));
-        return match finish_release(app, steps, 1).await? {
+        return match finish_release(app, steps, (1, ms)).await? {
             Settled::Gone => Ok(taken_over(app, origin).await),
             settled @ (Settled::Released
             | Settled::Held
@@ -157,31 +158,55 @@ pub(super) async fn sealed(
     Ok(Awaited::Later(app.scans.enqueue(&row)))
 }
 
+/// How an upload ended that someone else has settled meanwhile.
+pub(super) async fn state_of(app: &App, id: &str) -> Result<Settled> {
+    let Some(row) = uploads::upload(app.store.db(), id).await? else { return Ok(Settled::Gone) };
+    Ok(match row.state() {
+        Some(UploadState::Released) => Settled::Released,
+        Some(UploadState::Held) => Settled::Held,
+        Some(UploadState::Infected) => {
+            Settled::Refused(Refusal::Infected { signature: row.signature })
+        }
+        Some(UploadState::Rejected) => Settled::Refused(Refusal::RejectedByOperator),
+        Some(UploadState::Deleted) if !row.repeat_of.is_empty() => Settled::Repeated,
+        Some(
+            UploadState::Deleted
+            | UploadState::Receiving
+            | UploadState::Incomplete
+            | UploadState::Scanning,
+        )
+        | None => Settled::Gone,
+    })
+}
+
 /// The row is no longer this writer's: deleted by its owner, or gone on with by another connection.
 async fn taken_over(app: &Arc<App>, origin: &Origin) -> Awaited {
-    put_away(app, &origin.id, UploadState::Deleted).await;
+    let is_over = match uploads::upload(app.store.db(), origin.id.as_str()).await {
+        Ok(row) => row.is_none_or(|row| row.state() == Some(UploadState::Deleted)),
+        Err(_) => false,
+    };
+    if is_over {
+        put_away(app, &origin.id, UploadState::Deleted).await;
+    }
     Awaited::Settled(Settled::Refused(Refusal::TakenOver))
 }
 
 /// Looks before sealing whether the content is a repeat, without a transaction: almost nothing ever is.
-async fn sealed_repeat(
+pub(super) async fn sealed_repeat(
     app: &Arc<App>,
-    origin: &Origin,
+    (project_no, path, id): (&str, &str, &str),
     (size, sha256): (u64, &str),
     now: Timestamp,
 ) -> Result<Option<Awaited>> {
     if app.config.hotfolder.deliver_repeats || sha256.is_empty() {
         return Ok(None);
     }
-    let latest =
-        uploads::latest_at(app.store.db(), &origin.project_no, &origin.path, origin.id.as_str());
-    if latest.await?.is_none_or(|earlier| earlier.sha256 != sha256) {
+    let latest = uploads::latest_at(app.store.db(), project_no, path, id).await?;
+    if latest.is_none_or(|earlier| earlier.sha256 != sha256) {
         return Ok(None);
     }
     let mut tx = app.store.write().await?;
-    let Some(mut row) = uploads::upload(tx.db(), origin.id.as_str()).await? else {
-        return Ok(None);
-    };
+    let Some(mut row) = uploads::upload(tx.db(), id).await? else { return Ok(None) };
     row.size = store::big(size);
     sha256.clone_into(&mut row.sha256);
     if row.state() != Some(UploadState::Receiving) {
@@ -348,10 +373,15 @@ fn release_steps(
 }
 
 /// Runs the steps of a release, of which the one at `settle` returns the row.
-async fn finish_release(app: &Arc<App>, steps: Vec<Step>, settle: usize) -> Result<Settled> {
+async fn finish_release(
+    app: &Arc<App>,
+    steps: Vec<Step>,
+    (settle, ms): (usize, u64),
+) -> Result<Settled> {
     let done = app.store.run(steps).await?;
     let Some(row) = uploads::returned(done.get(settle))? else { return Ok(Settled::Gone) };
     let event = event_of(&row, EventKind::UploadReleased)
+        .with("ms", ms)
         .with("verdict", row.verdict.clone())
         .with("signature", row.signature.clone())
         .with("reason", row.reason.clone())
@@ -396,7 +426,7 @@ pub(super) async fn release(
     let states = (from, UploadState::Released);
     let content = event_of(row, EventKind::UploadReleased);
     let steps = release_steps(app, (&row.id, states), &finding, (content, ms), now);
-    finish_release(app, steps, 0).await
+    finish_release(app, steps, (0, ms)).await
 }
 
 /// Acts on the outcome of one whole-file scan (the table of spec section 7).

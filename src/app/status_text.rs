@@ -1,17 +1,23 @@
 //! `Status.txt`: what a customer who has nothing but FileZilla should know (spec section 6).
 
+use std::time::Duration;
+
 use super::App;
 use super::upload::is_temporary;
 use crate::domain::account::Language;
+use crate::domain::event::EventKind;
 use crate::domain::refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 use crate::store::orders::{self, ProjectRow};
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{self, deliveries, unsigned};
+use crate::store::{self, deliveries, events, unsigned};
 
 /// Uploads listed at most, newest first.
 const SHOWN: i64 = 200;
+/// Refusals shown, and how far back.
+const REFUSALS_SHOWN: i64 = 20;
+const REFUSALS_SINCE: Duration = Duration::from_secs(24 * 3600);
 /// Temporary names are mentioned when they are older.
 const TEMPORARY_AFTER: i64 = 15 * 60 * 1000;
 
@@ -42,6 +48,7 @@ pub(super) async fn compose(
         lines.push(line(app, row, language, now).await?);
     }
     lines.push(String::new());
+    lines.extend(refusals(app, project, language, now).await?);
     let help = word(
         language,
         "Fragen? Bitte rufen Sie die Druckerei an und nennen Sie die Nummer in eckigen Klammern.",
@@ -80,6 +87,41 @@ fn header(project: &ProjectRow, language: Language) -> Vec<String> {
     lines
 }
 
+/// What was refused in the last day, newest first: FileZilla's log is gone by the time somebody asks.
+async fn refusals(
+    app: &App,
+    project: &ProjectRow,
+    language: Language,
+    now: Timestamp,
+) -> store::Result<Vec<String>> {
+    let filter = events::Filter {
+        since: now.minus(REFUSALS_SINCE).0,
+        client_no: project.client_no.clone(),
+        project_no: project.project_no.clone(),
+        kind: EventKind::UploadRefused.as_str().to_owned(),
+        limit: REFUSALS_SHOWN,
+        ..events::Filter::default()
+    };
+    let rows = events::list(app.store.db(), &filter).await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut lines = vec![word(language, "Nicht angenommen:", "Not accepted:").to_owned()];
+    for row in rows.iter().rev() {
+        let detail: serde_json::Value = serde_json::from_str(&row.detail).unwrap_or_default();
+        let text = detail.get("text").and_then(|t| t.as_str()).unwrap_or_default();
+        let (time, path) = (minute(row.time), one_line(&row.path));
+        lines.push(format!("  {time} UTC  {path}: {}", one_line(text)));
+    }
+    lines.push(String::new());
+    Ok(lines)
+}
+
+/// `2026-11-24 08:15`
+fn minute(time: i64) -> String {
+    Timestamp(time).to_string().chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect()
+}
+
 async fn line(
     app: &App,
     row: &UploadRow,
@@ -92,8 +134,7 @@ async fn line(
     };
     let moment = Timestamp(if row.completed == 0 { row.started } else { row.completed });
     let state = in_words(app, row, language, now).await?;
-    let time: String =
-        moment.to_string().chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect();
+    let time = minute(moment.0);
     let size = refusal::size(unsigned(row.size), decimal);
     Ok(format!("  {time} UTC  {}  ({size}): {state} [{}]", one_line(&row.path), row.id))
 }

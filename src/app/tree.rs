@@ -107,7 +107,11 @@ impl App {
         Ok(Place::Area { project, area, names: names.to_vec() })
     }
 
-    async fn project_in(&self, client_no: &str, folder: &str) -> Result<ProjectRow, Refusal> {
+    pub(super) async fn project_in(
+        &self,
+        client_no: &str,
+        folder: &str,
+    ) -> Result<ProjectRow, Refusal> {
         let key = (client_no.to_owned(), folder.to_owned());
         if let Some(project) = self.recent.projects.get(&key) {
             return Ok(project);

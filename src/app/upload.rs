@@ -95,6 +95,8 @@ struct Inner {
     /// The buffer of the piece before, to be filled next.
     spare: Vec<u8>,
     job: Option<JoinHandle<std::io::Result<Written>>>,
+    /// Where the piece on its way to the disk begins.
+    job_at: u64,
     sync_job: Option<JoinHandle<std::io::Result<()>>>,
     hashing: Hashing,
     /// The end of the last byte, whether or not on disk yet.
@@ -103,6 +105,9 @@ struct Inner {
     contiguous: u64,
     gaps: BTreeMap<u64, u64>,
     base: Base,
+    /// Bytes that an earlier connection left.
+    resumed: u64,
+    /// This connection has sent something.
     has_written: bool,
     failure: Option<Refusal>,
     is_over: bool,
@@ -126,6 +131,14 @@ struct Writer {
 impl Writers {
     fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Writer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets this writer, but not one that has gone on with the same upload since.
+    fn leave(&self, upload: &str, inner: &Arc<tokio::sync::Mutex<Inner>>) {
+        let mut all = self.all();
+        if all.get(upload).is_some_and(|writer| Arc::ptr_eq(&writer.inner, inner)) {
+            all.remove(upload);
+        }
     }
 
     #[must_use]
@@ -156,16 +169,21 @@ pub async fn take_over(app: &Arc<App>, upload: &str, account: &AccountName) -> R
         return Err(Refusal::Busy);
     }
     let mut inner = writer.inner.lock().await;
-    inner.settle_job().await;
-    inner.write_out_buffer().await;
+    // Waiting for it took time: it may have been closed, or have sent more.
+    let silent = writer.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+    if inner.is_over || silent < TAKE_OVER_AFTER {
+        return Err(Refusal::Busy);
+    }
+    let size = inner.put_down().await.map_err(|e| app.internal("take a name over", &e))?;
     inner.is_over = true;
     inner.failure = Some(Refusal::TakenOver);
-    app.writers.all().remove(upload);
+    app.writers.leave(upload, &writer.inner);
     let now = app.now();
-    let size = inner.end;
     let incomplete =
         uploads::set_incomplete(app.store.db(), upload, app.node.as_str(), size, now).await;
-    incomplete.map_err(|e| app.internal("take a name over", &e))?;
+    if incomplete.map_err(|e| app.internal("take a name over", &e))? == 0 {
+        return Err(Refusal::Busy);
+    }
     tracing::info!(
         upload,
         account = account.as_str(),
@@ -203,6 +221,7 @@ impl Upload {
             buffer_at: 0,
             spare: Vec::new(),
             job: None,
+            job_at: 0,
             sync_job: None,
             hashing: if end == 0 {
                 Hashing::Along(ContentHasher::default())
@@ -213,7 +232,8 @@ impl Upload {
             contiguous: present,
             gaps: BTreeMap::new(),
             base: base.0,
-            has_written: present > 0,
+            resumed: present,
+            has_written: false,
             failure: None,
             is_over: false,
             mtime: Timestamp::NEVER,
@@ -263,8 +283,10 @@ impl Upload {
     pub async fn set_len(&self, len: u64) -> Result<(), Refusal> {
         let mut inner = self.inner.lock().await;
         self.ready_for(&mut inner, len).await?;
-        inner.settle_job().await;
-        inner.write_out_buffer().await;
+        self.flush(&mut inner).await?;
+        if let Some(error) = inner.settle_job().await {
+            return Err(self.fail(&mut inner, &error));
+        }
         let file = Arc::clone(&inner.file);
         if let Err(error) = blocking(move || file.set_len(len)).await {
             return Err(self.fail(&mut inner, &error));
@@ -396,6 +418,7 @@ impl Upload {
         let (file, at) = (Arc::clone(&inner.file), inner.buffer_at);
         let len = u64::try_from(buffer.len()).unwrap_or(0);
         let hashing = std::mem::replace(&mut inner.hashing, Hashing::WithTheScan);
+        inner.job_at = at;
         inner.job =
             Some(tokio::task::spawn_blocking(move || write_piece(&file, at, buffer, hashing)));
         inner.advance(at, at.saturating_add(len));
@@ -445,9 +468,7 @@ impl Upload {
 
     /// A write failed: out of room is for a resume later, anything else ends the upload.
     fn fail(&self, inner: &mut Inner, error: &std::io::Error) -> Refusal {
-        let full = error.kind() == std::io::ErrorKind::StorageFull
-            || error.kind() == std::io::ErrorKind::QuotaExceeded;
-        let refusal = if full { Refusal::NoSpace } else { Refusal::Damaged };
+        let refusal = if is_full(error) { Refusal::NoSpace } else { Refusal::Damaged };
         tracing::error!(%error, upload = self.origin.id.as_str(), "content could not be written");
         inner.failure = Some(refusal.clone());
         refusal
@@ -463,7 +484,8 @@ impl Upload {
 
     /// The alarm of a window: the upload ends on the spot.
     async fn infected(&self, inner: &mut Inner, signature: String) -> Refusal {
-        inner.settle_job().await;
+        // The verdict is clear; whether its last piece reached the disk does not matter any more.
+        drop(inner.settle_job().await);
         let refusal = Refusal::Infected { signature: signature.clone() };
         inner.failure = Some(refusal.clone());
         let finding = Finding {
@@ -479,7 +501,7 @@ impl Upload {
 
     async fn end_as(&self, state: UploadState, finding: &Finding) {
         self.is_done.store(true, Ordering::Release);
-        self.app.writers.all().remove(self.origin.id.as_str());
+        self.app.writers.leave(self.origin.id.as_str(), &self.inner);
         if let Err(error) = settle::end_receiving(&self.app, &self.origin, state, finding).await {
             tracing::error!(%error, upload = self.origin.id.as_str(), "end of upload could not be recorded");
         }
@@ -505,15 +527,19 @@ impl Upload {
         {
             return self.finish_as_repeat(&base).await;
         }
+        if !inner.has_written && inner.resumed > 0 {
+            return Err(Refusal::StillIncomplete);
+        }
         self.follower.stop();
         let sha256 = self.seal(&mut inner).await?;
         inner.is_over = true;
         self.is_done.store(true, Ordering::Release);
         let (size, mtime) = (inner.end, inner.mtime);
         drop(inner);
-        self.app.writers.all().remove(self.origin.id.as_str());
         let settled =
             settle::sealed(&self.app, &self.origin, (size, &sha256, mtime), started).await;
+        // Not before: whoever finds a sealed file without a writer would take it for an orphan.
+        self.app.writers.leave(self.origin.id.as_str(), &self.inner);
         let verdict = settled.map_err(|e| self.app.internal("commit a sealed upload", &e))?;
         self.wait_for(verdict).await
     }
@@ -588,7 +614,7 @@ impl Upload {
     /// Opened to go on, closed without a byte: the version that is there already stands.
     async fn finish_as_repeat(&self, base: &Id) -> Result<Outcome, Refusal> {
         self.is_done.store(true, Ordering::Release);
-        self.app.writers.all().remove(self.origin.id.as_str());
+        self.app.writers.leave(self.origin.id.as_str(), &self.inner);
         let repeated = settle::drop_as_repeat(&self.app, &self.origin, base).await;
         let awaited = repeated.map_err(|e| self.app.internal("record a repeat", &e))?;
         self.wait_for(awaited).await
@@ -636,23 +662,46 @@ impl Inner {
                 self.spare = written.buffer;
                 None
             }
-            Ok(Err(error)) => Some(error),
-            Err(error) => Some(std::io::Error::other(error)),
+            Ok(Err(error)) => Some(self.lose_piece(error)),
+            Err(error) => Some(self.lose_piece(std::io::Error::other(error))),
         }
     }
 
-    /// Writes what is buffered, for a connection that is gone. A failure only means less to resume from.
-    async fn write_out_buffer(&mut self) {
+    /// The piece on its way is not on disk: nothing from its beginning on counts.
+    fn lose_piece(&mut self, error: std::io::Error) -> std::io::Error {
+        self.contiguous = self.contiguous.min(self.job_at);
+        self.gaps.clear();
+        error
+    }
+
+    /// Brings what came to a clean end on disk, for a resume: everything up to the first byte that is missing. Gives
+    /// its length; a resume behind a hole would deliver zeros.
+    async fn put_down(&mut self) -> std::io::Result<u64> {
+        let mut result = self.settle_job().await.map_or(Ok(()), Err);
+        if let Some(job) = self.sync_job.take() {
+            let synced = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            result = result.and(synced);
+        }
         let buffer = std::mem::take(&mut self.buffer);
-        if buffer.is_empty() || self.failure.is_some() {
-            return;
+        if result.is_ok() && self.failure.is_none() && !buffer.is_empty() {
+            let (file, at) = (Arc::clone(&self.file), self.buffer_at);
+            let end = at.saturating_add(u64::try_from(buffer.len()).unwrap_or(0));
+            result = blocking(move || file.write_all_at(&buffer, at)).await;
+            if result.is_ok() {
+                self.advance(at, end);
+            }
         }
-        let (file, at) = (Arc::clone(&self.file), self.buffer_at);
-        let written = blocking(move || file.write_all_at(&buffer, at)).await;
-        self.hashing = Hashing::WithTheScan;
-        if let Err(error) = written {
-            tracing::warn!(%error, "the last bytes of a broken upload could not be written");
+        if let Err(error) = result
+            && !is_full(&error)
+        {
+            return Err(error);
         }
+        if self.failure == Some(Refusal::Damaged) {
+            return Err(std::io::Error::other("an earlier write failed"));
+        }
+        let (file, len) = (Arc::clone(&self.file), self.contiguous);
+        blocking(move || file.set_len(len)).await?;
+        Ok(len)
     }
 
     /// Moves the watermark below which nothing is missing.
@@ -685,29 +734,34 @@ impl Drop for Upload {
 }
 
 /// The connection is gone without CLOSE: what came is kept for a resume, nothing is kept of nothing.
-async fn break_off(app: &Arc<App>, origin: &Origin, inner: &tokio::sync::Mutex<Inner>) {
-    let mut inner = inner.lock().await;
+async fn break_off(app: &Arc<App>, origin: &Origin, shared: &Arc<tokio::sync::Mutex<Inner>>) {
+    let mut inner = shared.lock().await;
     if inner.is_over {
         return;
     }
     inner.is_over = true;
-    inner.settle_job().await;
-    inner.write_out_buffer().await;
-    let (size, damaged) = (inner.end, inner.failure == Some(Refusal::Damaged));
-    let kept = inner.has_written && !damaged;
+    let started = inner.has_written || inner.resumed > 0;
+    let kept = if started { inner.put_down().await } else { Ok(0) };
     drop(inner);
-    let recorded = if kept {
-        keep_incomplete(app, origin, size).await
-    } else if damaged {
-        let finding = Finding { reason: Refusal::Damaged.code().to_owned(), ..Finding::default() };
-        settle::end_receiving(app, origin, UploadState::Rejected, &finding).await
-    } else {
-        settle::forget_empty(app, origin).await
+    let recorded = match kept {
+        Ok(0) => settle::forget_empty(app, origin).await,
+        Ok(size) => keep_incomplete(app, origin, size).await,
+        Err(error) => {
+            tracing::error!(%error, upload = origin.id.as_str(), "broken upload cannot be kept for a resume");
+            let reason = Refusal::Damaged.code().to_owned();
+            let finding = Finding { reason, ..Finding::default() };
+            settle::end_receiving(app, origin, UploadState::Rejected, &finding).await
+        }
     };
-    app.writers.all().remove(origin.id.as_str());
+    app.writers.leave(origin.id.as_str(), shared);
     if let Err(error) = recorded {
         tracing::error!(%error, upload = origin.id.as_str(), "broken upload could not be recorded");
     }
+}
+
+/// Out of room: what came so far is good, and the client may go on later.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 async fn keep_incomplete(app: &App, origin: &Origin, size: u64) -> store::Result<()> {

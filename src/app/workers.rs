@@ -53,12 +53,9 @@ async fn beat(app: Arc<App>) {
             Err(error) => tracing::error!(%error, "the database does not take the heartbeat"),
         }
         if app.store.kind() == Kind::Postgres
-            && let Ok(mut dead) = nodes::dead(app.store.db(), now).await
+            && let Err(error) = recovery::take_over(&app).await
         {
-            dead.retain(|node| node != app.node.as_str());
-            if let Err(error) = recovery::take_over_from(&app, &dead).await {
-                tracing::error!(%error, "uploads of a dead server could not be taken over");
-            }
+            tracing::error!(%error, "what a dead server left could not be taken over");
         }
     }
 }
@@ -152,6 +149,10 @@ async fn clear(app: Arc<App>) {
         let cleared = async {
             recovery::own_orphans(&app).await?;
             recovery::drop_stale(&app).await?;
+            // An account may have expired meanwhile.
+            for account in app.sessions.accounts() {
+                refresh_account(&app, account.as_str()).await;
+            }
             let now = app.now();
             events::delete_changes_before(app.store.db(), now.minus(CHANGES_KEPT)).await?;
             guard::delete_expired(app.store.db(), now).await?;

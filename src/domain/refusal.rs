@@ -20,6 +20,8 @@ pub enum Refusal {
     Busy,
     /// Another session took the name over.
     TakenOver,
+    /// Opened to go on, closed without a byte.
+    StillIncomplete,
     NotEmpty,
     IsAFolder,
     NotAFolder,
@@ -74,6 +76,7 @@ impl Refusal {
             Self::BadName(_) => "bad-name",
             Self::Busy => "busy",
             Self::TakenOver => "taken-over",
+            Self::StillIncomplete => "still-incomplete",
             Self::NotEmpty => "not-empty",
             Self::IsAFolder => "is-a-folder",
             Self::NotAFolder => "not-a-folder",
@@ -122,6 +125,7 @@ impl Refusal {
             | Self::BadName(_)
             | Self::Busy
             | Self::TakenOver
+            | Self::StillIncomplete
             | Self::TooManyHandles { .. }
             | Self::Infected { .. }
             | Self::ScannerLimit { .. }
@@ -139,7 +143,9 @@ impl Refusal {
         }
     }
 
-    fn text(&self, language: Language) -> String {
+    /// The sentences without code and id.
+    #[must_use]
+    pub fn text(&self, language: Language) -> String {
         match language {
             Language::De => self.german(),
             Language::En => self.english(),
@@ -155,6 +161,7 @@ impl Refusal {
             Self::BadName(error) => error.german(),
             Self::Busy => "In diese Datei wird gerade von einer anderen Verbindung geschrieben. Bitte warten und noch einmal senden.".to_owned(),
             Self::TakenOver => "Eine neuere Verbindung hat diese Datei übernommen. Hier ist nichts mehr zu tun.".to_owned(),
+            Self::StillIncomplete => "Es kamen keine neuen Daten; die Datei ist noch unvollständig. Bitte fortsetzen oder vollständig neu senden.".to_owned(),
             Self::NotEmpty => "Der Ordner ist nicht leer. Bitte zuerst den Inhalt löschen.".to_owned(),
             Self::IsAFolder => "Das ist ein Ordner, keine Datei.".to_owned(),
             Self::NotAFolder => "Das ist kein Ordner.".to_owned(),
@@ -188,6 +195,7 @@ impl Refusal {
             Self::BadName(error) => error.english(),
             Self::Busy => "Another connection is writing this file now. Please wait and send it again.".to_owned(),
             Self::TakenOver => "A newer connection has taken this file over. Nothing is left to do here.".to_owned(),
+            Self::StillIncomplete => "No new data came; the file is still incomplete. Please resume it or send it anew as a whole.".to_owned(),
             Self::NotEmpty => "The folder is not empty. Please delete its content first.".to_owned(),
             Self::IsAFolder => "This is a folder, not a file.".to_owned(),
             Self::NotAFolder => "This is not a folder.".to_owned(),

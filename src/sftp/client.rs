@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -29,8 +29,8 @@ const SFTP_ONLY: &str = "This service allows sftp connections only.\r\n";
 /// What the watch over a connection sees of it.
 pub(super) struct Activity {
     last: Mutex<Instant>,
-    /// Channels with a running transfer.
-    pub(super) busy: AtomicUsize,
+    /// Uploads whose CLOSE is being answered.
+    pub(super) busy: Arc<AtomicUsize>,
     /// Cancelled once a session exists.
     pub(super) logged_in: CancellationToken,
     /// The session, for ending it when its account ends.
@@ -42,7 +42,7 @@ impl Activity {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             last: Mutex::new(Instant::now()),
-            busy: AtomicUsize::new(0),
+            busy: Arc::default(),
             logged_in: CancellationToken::new(),
             session: Mutex::new(None),
         })
@@ -146,16 +146,10 @@ impl Client {
         self.activity.touch();
         let Some(Some(engine)) = self.channels.get_mut(&channel) else { return Ok(()) };
         let fed = engine.feed(data, transport).await;
-        self.note_busy();
         match fed {
             Ok(()) => Ok(()),
             Err(broken) => self.cut(&broken, transport).await,
         }
-    }
-
-    fn note_busy(&self) {
-        let busy = self.channels.values().flatten().filter(|engine| engine.is_busy()).count();
-        self.activity.busy.store(busy, Ordering::Release);
     }
 
     fn refuse_program(
@@ -278,8 +272,8 @@ impl Handler for Client {
         if name != "sftp" || slot.is_some() {
             return transport.channel_failure(channel);
         }
-        let handles = Arc::clone(&self.handles);
-        *slot = Some(Engine::new(Arc::clone(session), channel, transport.handle(), handles));
+        let counts = (Arc::clone(&self.handles), Arc::clone(&self.activity.busy));
+        *slot = Some(Engine::new(Arc::clone(session), channel, transport.handle(), counts));
         transport.channel_success(channel)
     }
 
@@ -340,7 +334,6 @@ impl Handler for Client {
         _transport: &mut Transport,
     ) -> Result<(), Self::Error> {
         self.channels.remove(&channel);
-        self.note_busy();
         Ok(())
     }
 }

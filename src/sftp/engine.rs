@@ -70,8 +70,9 @@ pub(super) struct Engine {
     /// Shared by all channels of the connection.
     pub(super) handles: Arc<AtomicUsize>,
     stderr_used: Arc<AtomicU32>,
-    /// Answers of CLOSE that are on their way.
+    /// Answers of CLOSE that are on their way: here for the channel's end, in `busy` for the whole connection.
     closing: TaskTracker,
+    busy: Arc<AtomicUsize>,
 }
 
 impl Engine {
@@ -80,7 +81,7 @@ impl Engine {
         session: Arc<Session>,
         channel: ChannelId,
         transport: Handle,
-        handles: Arc<AtomicUsize>,
+        (handles, busy): (Arc<AtomicUsize>, Arc<AtomicUsize>),
     ) -> Self {
         Self {
             session,
@@ -96,17 +97,12 @@ impl Engine {
             handles,
             stderr_used: Arc::default(),
             closing: TaskTracker::new(),
+            busy,
         }
     }
 
     pub(super) fn language(&self) -> Language {
         self.session.language()
-    }
-
-    /// Whether a transfer is running here (a connection with one is not idle).
-    #[must_use]
-    pub(super) fn is_busy(&self) -> bool {
-        self.writing.is_some() || !self.closing.is_empty()
     }
 
     /// Takes bytes that arrived.
@@ -372,7 +368,9 @@ impl Engine {
             (self.transport.clone(), self.channel, self.language());
         let stderr_used = Arc::clone(&self.stderr_used);
         let reference = upload.origin().id.to_string();
+        let busy = Busy::new(&self.busy);
         let answer = async move {
+            let _busy = busy;
             let told = close_text(upload.finish().await, language, &reference);
             let mut replies = Replies::default();
             replies.status(id, told.code, &told.text, language_tag(language));
@@ -404,6 +402,22 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.handles.fetch_sub(self.open.len(), Ordering::AcqRel);
+    }
+}
+
+/// A CLOSE that is being worked on: the connection is not idle, and a shutdown waits for it.
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

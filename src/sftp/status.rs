@@ -20,6 +20,7 @@ pub(super) fn code_of(refusal: &Refusal) -> Code {
         | Refusal::BadName(_)
         | Refusal::Busy
         | Refusal::TakenOver
+        | Refusal::StillIncomplete
         | Refusal::NotEmpty
         | Refusal::IsAFolder
         | Refusal::NotAFolder

@@ -102,11 +102,12 @@ impl Store {
     async fn run_one_by_one(&self, steps: Vec<Step>) -> Result<Vec<Done>> {
         let mut tx = self.write().await?;
         let mut all = Vec::new();
-        if steps.iter().any(|step| step.sql.starts_with("INSERT INTO events")) {
-            let lock = super::events::lock_step();
-            results_of(bind(sqlx::query(lock.sql), lock.values), tx.db()).await?;
-        }
         for step in steps {
+            if step.sql.starts_with("INSERT INTO events") {
+                // Not before the rows that it tells of are locked: everyone locks in this order.
+                let lock = super::events::lock_step();
+                results_of(bind(sqlx::query(lock.sql), lock.values), tx.db()).await?;
+            }
             let query = bind(sqlx::query(step.sql), step.values);
             all.extend(results_of(query, tx.db()).await?.into_iter().next());
         }

@@ -76,8 +76,8 @@ pub fn insert_step(
         sql: "INSERT INTO deliveries (id, upload_id, entry_id, version, consumer, target, state, open, attempts, \
               next_try, last_error, temp_name, placed_name, taken, lease_owner, lease_until, created, updated) \
               SELECT $1, u.id, u.entry_id, u.version, $2, $3, 'pending', 1, 0, $4, '', '', '', 0, '', 0, $5, $5 \
-              FROM uploads u JOIN entries e ON e.id = u.entry_id \
-              WHERE u.id = $6 AND u.state = 'released' AND u.released = $5 AND e.is_temporary = 0 \
+              FROM uploads u LEFT JOIN entries e ON e.id = u.entry_id \
+              WHERE u.id = $6 AND u.state = 'released' AND u.released = $5 AND COALESCE(e.is_temporary, 0) = 0 \
               ON CONFLICT (upload_id, consumer) DO NOTHING",
         values: values![id, consumer, target, due.0, now.0, upload],
     }
@@ -179,13 +179,13 @@ pub async fn postpone(
     Ok(done.rows_affected())
 }
 
-/// Gives a claimed delivery back as it was; the attempt does not count.
-pub async fn release_lease(db: impl Db<'_>, id: &str, owner: &str, next: Timestamp) -> Result<u64> {
+/// Back to the beginning, while the lease is ours: the copy is gone and was never placed.
+pub async fn unplace(db: impl Db<'_>, id: &str, owner: &str, now: Timestamp) -> Result<u64> {
     let done = sqlx::query(
-        "UPDATE deliveries SET lease_owner = '', lease_until = 0, attempts = attempts - 1, next_try = $1 \
-         WHERE id = $2 AND lease_owner = $3 AND open = 1",
+        "UPDATE deliveries SET state = 'pending', temp_name = '', placed_name = '', updated = $1 \
+         WHERE id = $2 AND lease_owner = $3 AND state = 'placing'",
     )
-    .bind(next.0)
+    .bind(now.0)
     .bind(id)
     .bind(owner)
     .execute(db)
@@ -266,10 +266,10 @@ pub async fn last_placed(db: impl Db<'_>, placed_name: &str) -> Result<Option<De
     .await
 }
 
-/// Whether a later version of the same name waits for its delivery.
+/// Whether a later version of the same name waits for its delivery, or has had it.
 pub async fn later_open(db: impl Db<'_>, entry: &str, version: i64) -> Result<bool> {
     let row = sqlx::query(
-        "SELECT id FROM deliveries WHERE entry_id = $1 AND version > $2 AND open = 1 LIMIT 1",
+        "SELECT id FROM deliveries WHERE entry_id = $1 AND version > $2 AND (open = 1 OR state = 'done') LIMIT 1",
     )
     .bind(entry)
     .bind(version)

@@ -98,12 +98,13 @@ pub async fn insert(db: impl Db<'_>, row: &EntryRow) -> Result<bool> {
     Ok(done.rows_affected() > 0)
 }
 
-/// The next version of a name belongs to this upload.
+/// The next version of a name belongs to this upload, if no other took one since `seen` was its current upload.
 #[must_use]
-pub fn take_version_step(id: &str, upload: &str, now: Timestamp) -> Step {
+pub fn take_version_step(id: &str, upload: &str, seen: &str, now: Timestamp) -> Step {
     Step {
-        sql: "UPDATE entries SET last_version = last_version + 1, current_upload = $1, updated = $2 WHERE id = $3",
-        values: values![upload, now.0, id],
+        sql: "UPDATE entries SET last_version = last_version + 1, current_upload = $1, updated = $2 \
+              WHERE id = $3 AND current_upload = $4",
+        values: values![upload, now.0, id, seen],
     }
 }
 
@@ -148,6 +149,7 @@ pub async fn names_down_to(db: impl Db<'_>, id: &str) -> Result<Vec<String>> {
         "WITH RECURSIVE up (id, parent, name, depth) AS ( \
            SELECT id, parent, name, CAST(0 AS BIGINT) FROM entries WHERE id = $1 \
            UNION ALL SELECT e.id, e.parent, e.name, up.depth + 1 FROM entries e JOIN up ON e.id = up.parent \
+           WHERE up.depth < 100 \
          ) SELECT name FROM up ORDER BY depth DESC",
     )
     .bind(id)

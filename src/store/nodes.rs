@@ -31,9 +31,9 @@ pub async fn beat(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// Processes whose heart has stopped.
-pub async fn dead(db: impl Db<'_>, now: Timestamp) -> Result<Vec<String>> {
-    let rows = sqlx::query("SELECT id FROM nodes WHERE heartbeat < $1")
+/// Processes whose heart beats.
+pub async fn live(db: impl Db<'_>, now: Timestamp) -> Result<Vec<String>> {
+    let rows = sqlx::query("SELECT id FROM nodes WHERE heartbeat >= $1")
         .bind(now.minus(DEAD_AFTER).0)
         .fetch_all(db)
         .await?;

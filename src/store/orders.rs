@@ -129,6 +129,17 @@ pub async fn close_project(db: impl Db<'_>, project_no: &str, now: Timestamp) ->
     Ok(done.rows_affected())
 }
 
+pub async fn close_projects_of(db: impl Db<'_>, client_no: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE projects SET state = 'closed', updated = $1 WHERE client_no = $2 AND state = 'open'",
+    )
+    .bind(now.0)
+    .bind(client_no)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 pub async fn insert_ticket(db: impl Db<'_>, row: &TicketRow) -> Result<()> {
     sqlx::query(
         "INSERT INTO tickets (id, ticket_no, project_no, job_description, due_date, created, updated) \

@@ -60,7 +60,8 @@ pub struct Finding {
     pub waived_by: String,
 }
 
-/// Writes an upload down as the newest version of its name; 0 rows when the name is not there.
+/// Writes an upload down as the newest version of its name; 0 rows when the name is not there, or another upload has
+/// taken the version in this moment.
 #[must_use]
 pub fn insert_step(row: &UploadRow) -> Step {
     Step {
@@ -70,7 +71,7 @@ pub fn insert_step(row: &UploadRow) -> Step {
      delivered, created, updated) \
      SELECT $1, $2, $3, $4, $5, $6, $7, e.last_version, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
      $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30 \
-     FROM entries e WHERE e.id = $2 RETURNING version",
+     FROM entries e WHERE e.id = $2 AND e.current_upload = $1 RETURNING version",
         values: values![
             &row.id,
             &row.entry_id,
@@ -104,12 +105,6 @@ pub fn insert_step(row: &UploadRow) -> Step {
             row.updated,
         ],
     }
-}
-
-/// The same for tests and single statements.
-pub async fn insert(db: impl Db<'_>, row: &UploadRow) -> Result<u64> {
-    let step = insert_step(row);
-    Ok(bind(sqlx::query(step.sql), step.values).execute(db).await?.rows_affected())
 }
 
 pub async fn upload(db: impl Db<'_>, id: &str) -> Result<Option<UploadRow>> {
@@ -170,7 +165,7 @@ pub async fn latest_at(
 ) -> Result<Option<UploadRow>> {
     sqlx::query_as(
         "SELECT * FROM uploads WHERE project_no = $1 AND path = $2 AND id <> $3 AND repeat_of = '' \
-         AND state NOT IN ('receiving', 'incomplete') ORDER BY version DESC, id DESC LIMIT 1",
+         AND completed > 0 ORDER BY completed DESC, id DESC LIMIT 1",
     )
     .bind(project_no)
     .bind(path)
@@ -328,7 +323,26 @@ pub fn returned(done: Option<&Done>) -> Result<Option<UploadRow>> {
     done.and_then(|d| d.rows.first()).map(UploadRow::from_row).transpose()
 }
 
-/// Ends an upload whatever unfinished state it is in.
+/// Ends an upload that is not complete; 0 rows when it is by now.
+pub async fn end_unfinished(
+    db: impl Db<'_>,
+    id: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uploads SET state = 'deleted', reason = $1, reserved = 0, updated = $2 \
+         WHERE id = $3 AND state IN ('receiving', 'incomplete')",
+    )
+    .bind(reason)
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Ends an upload whatever state it is in.
 pub async fn set_deleted(db: impl Db<'_>, id: &str, reason: &str, now: Timestamp) -> Result<u64> {
     let done = sqlx::query(
         "UPDATE uploads SET state = 'deleted', reason = $1, reserved = 0, updated = $2 \
@@ -435,17 +449,18 @@ pub async fn set_ticket(db: impl Db<'_>, entry: &str, ticket_no: &str) -> Result
 
 /// A file or folder was renamed: the shown paths of everything at and below it follow.
 pub async fn rename_paths(db: impl Db<'_>, project_no: &str, old: &str, new: &str) -> Result<u64> {
-    // '0' is the character after '/', so this range is exactly what lies below the folder.
+    let chars = |text: &str| i64::try_from(text.chars().count()).unwrap_or(0);
+    let below = format!("{old}/");
     let done = sqlx::query(
         "UPDATE uploads SET path = $1 || SUBSTR(path, CAST($2 AS INTEGER)) WHERE project_no = $3 AND state <> 'deleted' \
-         AND (path = $4 OR (path > $5 AND path < $6))",
+         AND (path = $4 OR SUBSTR(path, 1, CAST($5 AS INTEGER)) = $6)",
     )
     .bind(new)
-    .bind(i64::try_from(old.chars().count()).unwrap_or(0).saturating_add(1))
+    .bind(chars(old).saturating_add(1))
     .bind(project_no)
     .bind(old)
-    .bind(format!("{old}/"))
-    .bind(format!("{old}0"))
+    .bind(chars(&below))
+    .bind(&below)
     .execute(db)
     .await?;
     Ok(done.rows_affected())

@@ -197,6 +197,20 @@ fn a_clean_stop_leaves_running_uploads_resumable() {
 }
 
 #[test]
+fn what_waits_for_a_scan_at_a_clean_stop_is_scanned_after_the_next_start() {
+    let mut portal = Setup::new().set("scan", "answer_within", "\"200ms\"").start("pending");
+    portal.clamd.as_ref().unwrap().freeze();
+    std::fs::write(portal.file("a.pdf"), b"%PDF waits").unwrap();
+    portal.sftp(&format!("put a.pdf {IN}/a.pdf\n")).well();
+    portal.clamd.as_mut().unwrap().kill();
+    portal.stop();
+    assert_eq!(portal.upload("a.pdf")["state"], "scanning");
+    portal.clamd.as_mut().unwrap().run();
+    portal.serve();
+    assert_eq!(portal.until_delivered("a.pdf"), b"%PDF waits");
+}
+
+#[test]
 fn a_second_server_on_the_same_folder_is_refused() {
     let portal = Setup::new().start("twice");
     let output = portal.try_cli(&["serve"]);

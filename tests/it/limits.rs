@@ -37,6 +37,9 @@ fn quota_size_and_extension_have_their_own_texts() {
     );
     let refused = portal.events("upload.refused");
     assert!(refused.iter().any(|e| e["detail"]["reason"] == "extension-forbidden"), "{refused:#?}");
+    portal.sftp("get 2026-0815/Status.txt s.txt\n").well();
+    let status = std::fs::read_to_string(portal.file("s.txt")).unwrap();
+    assert!(status.contains("Not accepted:") && status.contains("setup.EXE"), "{status}");
     portal.sftp(&format!("put klein.pdf {IN}/x.tmp\n")).well();
     portal.sftp(&format!("rename {IN}/x.tmp {IN}/x.js\n")).badly();
 }

@@ -47,7 +47,11 @@ fn a_window_stops_a_big_upload_before_its_end() {
     assert!(said.err.contains("Ptportal.Test.Marker"), "{said:?}");
     let upload = portal.until_state("gross.bin", "infected");
     assert_eq!(upload["reason"], "found while it was uploaded", "{upload:#}");
-    assert!(portal.file("data/quarantine").join(upload["id"].as_str().unwrap()).exists());
+    let id = upload["id"].as_str().unwrap();
+    assert!(portal.file("data/quarantine").join(id).exists());
+    let released = portal.try_cli(&["upload", "release", id, "--reason", "x", "--false-positive"]);
+    assert!(!released.status.success(), "a part of a file is never released");
+    assert!(String::from_utf8_lossy(&released.stderr).contains("only a part of it is there"));
 }
 
 #[test]

@@ -102,6 +102,14 @@ fn entry(id: &str, parent: &str, name: &str) -> entries::EntryRow {
     }
 }
 
+/// Writes an upload down as the newest version of its name.
+async fn add(store: &Store, row: &UploadRow) {
+    let seen = entries::entry(store.db(), &row.entry_id).await.unwrap().unwrap().current_upload;
+    let take = entries::take_version_step(&row.entry_id, &row.id, &seen, NOW);
+    let done = store.run(vec![take, uploads::insert_step(row)]).await.unwrap();
+    assert!(uploads::returned_version(done.get(1)).unwrap().is_some());
+}
+
 #[test]
 fn an_upload_goes_through_its_states_only_forward() {
     on_both(async |store| {
@@ -111,7 +119,14 @@ fn an_upload_goes_through_its_states_only_forward() {
             !entries::insert(db, &entry("E2", "PID/0", "ä.pdf")).await.unwrap(),
             "one of each name"
         );
-        uploads::insert(db, &upload("U1", "E", 1)).await.unwrap();
+        add(store, &upload("U1", "E", 1)).await;
+        let late = entries::take_version_step("E", "U9", "", NOW);
+        let done =
+            store.run(vec![late, uploads::insert_step(&upload("U9", "E", 1))]).await.unwrap();
+        assert!(
+            uploads::returned_version(done.get(1)).unwrap().is_none(),
+            "one writer for each name"
+        );
         assert_eq!(uploads::note_progress(db, "U1", "N", 500, NOW).await.unwrap(), 1);
         assert_eq!(uploads::note_progress(db, "U1", "other", 500, NOW).await.unwrap(), 0);
         assert_eq!(uploads::set_incomplete(db, "U1", "N", 700, NOW).await.unwrap(), 1);
@@ -190,14 +205,13 @@ fn the_tree_knows_its_paths_and_renames_follow() {
         entries::insert(db, &entry("H", "G", "datei.pdf")).await.unwrap();
         assert_eq!(entries::names_down_to(db, "H").await.unwrap(), ["Ordner", "tief", "datei.pdf"]);
         assert!(entries::has_children(db, "F").await.unwrap());
+        entries::insert(db, &entry("E", "PID/0", "e.pdf")).await.unwrap();
         for (id, path) in [
             ("1", "Eingehend/Ördner/a"),
             ("2", "Eingehend/Ördner/b/c"),
             ("3", "Eingehend/Ördner2/a"),
         ] {
-            uploads::insert(db, &UploadRow { path: path.to_owned(), ..upload(id, "E", 1) })
-                .await
-                .unwrap();
+            add(store, &UploadRow { path: path.to_owned(), ..upload(id, "E", 1) }).await;
         }
         let moved =
             uploads::rename_paths(db, "P", "Eingehend/Ördner", "Eingehend/neu").await.unwrap();
@@ -268,8 +282,7 @@ fn accounts_clients_orders_bans_and_nodes_read_back() {
         assert!(orders::visible_project(db, "2", "P").await.unwrap().is_none());
         entries::insert(db, &entry("E", "PID/0", "a.pdf")).await.unwrap();
         let running = UploadRow { size: 10, reserved: 64, ..upload("U", "E", 1) };
-        uploads::insert(db, &running).await.unwrap();
-        entries::take_version(db, "E", "U", NOW).await.unwrap();
+        add(store, &running).await;
         assert_eq!(entries::client_usage(db, "1").await.unwrap(), 64);
         assert_eq!(uploads::open_of_client(db, "1").await.unwrap(), 1);
         assert_eq!(accounts::system_default(db, "ptportal").await.unwrap().as_deref(), Some("{}"));
@@ -277,8 +290,8 @@ fn accounts_clients_orders_bans_and_nodes_read_back() {
         guard::ban(db, "192.0.2.1", NOW.plus(nodes::DEAD_AFTER), "y", NOW).await.unwrap();
         assert_eq!(guard::bans(db, NOW).await.unwrap()[0].reason, "y");
         nodes::insert(db, "N1", "host", 7, NOW).await.unwrap();
-        assert!(nodes::dead(db, NOW).await.unwrap().is_empty());
-        assert_eq!(nodes::dead(db, NOW.plus(nodes::DEAD_AFTER * 2)).await.unwrap(), ["N1"]);
+        assert_eq!(nodes::live(db, NOW).await.unwrap(), ["N1"]);
+        assert!(nodes::live(db, NOW.plus(nodes::DEAD_AFTER * 2)).await.unwrap().is_empty());
     });
 }
 

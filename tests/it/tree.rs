@@ -151,13 +151,18 @@ fn droppings_are_accepted_shown_to_their_session_and_never_delivered() {
              \x20   f = s.open(IN + '/' + n, 'wb'); f.write(b'12345'); f.close()\n\
              \x20   assert s.stat(IN + '/' + n).st_size == 5\n\
              print(sorted(s.listdir(IN)))\n\
+             f = s.open(IN + '/.DS_Store.1a2b3c4d.partial', 'wb'); f.write(b'rclone'); f.close()\n\
+             s.rename(IN + '/.DS_Store.1a2b3c4d.partial', IN + '/.DS_Store')\n\
+             assert s.stat(IN + '/.DS_Store').st_size == 6\n\
+             s.rename(IN + '/._plakat.pdf', IN + '/._anders.pdf')\n\
              print(sorted(portal().listdir(IN)))",
         )
         .well();
     let lines: Vec<&str> = said.out.lines().collect();
     assert!(lines[0].contains(".DS_Store") && lines[0].contains("._plakat.pdf"), "{said:?}");
     assert_eq!(lines[1], "[]");
-    assert_eq!(portal.cli(&["upload", "list"]).as_array().unwrap().len(), 0);
+    assert!(portal.cli(&["upload", "list", "--state", "released"]).as_array().unwrap().is_empty());
+    assert!(portal.hotfolder_files().is_empty());
 }
 
 #[test]

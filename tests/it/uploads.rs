@@ -231,3 +231,29 @@ fn one_writer_for_each_name_and_a_silent_one_is_taken_over() {
     assert!(said.out.contains("fenced: "), "{said:?}");
     assert_eq!(portal.until_delivered("x.pdf"), b"first second");
 }
+
+#[test]
+fn a_repeat_after_broken_attempts_is_still_a_repeat() {
+    let portal = Setup::new().start("brokenrepeat");
+    std::fs::write(portal.file("a.pdf"), b"%PDF the same").unwrap();
+    portal.sftp(&format!("put a.pdf {IN}/a.pdf\n")).well();
+    portal.until_delivered("a.pdf");
+    portal
+        .paramiko(
+            "t = transport(); s = paramiko.SFTPClient.from_transport(t)\n\
+             f = s.open(IN + '/a.pdf', 'wb'); f.write(b'%PDF th'); f.flush(); s.stat(IN); t.close(); os._exit(0)",
+        )
+        .well();
+    portal.until_state("a.pdf", "incomplete");
+    let said = portal
+        .paramiko("s = portal(); f = s.open(IN + '/a.pdf', 'r+b'); f.close(); time.sleep(0.5)")
+        .well();
+    assert_eq!(
+        portal.upload("a.pdf")["state"],
+        "incomplete",
+        "closing without a byte completes nothing: {said:?}"
+    );
+    portal.sftp(&format!("put a.pdf {IN}/a.pdf\n")).well();
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    assert_eq!(portal.hotfolder_files().len(), 1, "{:?}", portal.hotfolder_files());
+}

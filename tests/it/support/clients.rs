@@ -64,7 +64,7 @@ impl Instance {
         child.wait_with_output().unwrap().into()
     }
 
-    /// Runs `sftp` with a password from SSH_ASKPASS.
+    /// Runs `sftp` with a password from `SSH_ASKPASS`.
     pub(crate) fn sftp_password(
         &self,
         user: &str,
