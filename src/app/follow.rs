@@ -2,13 +2,13 @@
 //!
 //! It is an alarm that can end an upload. It is never awaited, and what it says never releases anything.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::scanner::Scanner;
+use super::spool::Spool;
 use super::upload::Origin;
 use super::{App, blocking};
 use crate::clamd::reply::parse_reply;
@@ -27,7 +27,7 @@ pub struct Follower(Arc<State>);
 struct State {
     app: Arc<App>,
     upload: String,
-    file: Arc<File>,
+    spool: Arc<Spool>,
     watermark: AtomicU64,
     is_running: AtomicBool,
     is_stopped: AtomicBool,
@@ -37,11 +37,11 @@ struct State {
 
 impl Follower {
     #[must_use]
-    pub fn new(app: &Arc<App>, origin: &Origin, file: Arc<File>) -> Self {
+    pub(super) fn new(app: &Arc<App>, origin: &Origin, spool: Arc<Spool>) -> Self {
         Self(Arc::new(State {
             app: Arc::clone(app),
             upload: origin.id.to_string(),
-            file,
+            spool,
             watermark: AtomicU64::new(0),
             is_running: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
@@ -112,11 +112,11 @@ impl State {
         let Scanner::Clamd(health) = &self.app.scanner else { return None };
         let proof = self.app.scanner.ready()?;
         let _slot = self.app.scans.window_slot().await?;
-        let file = Arc::clone(&self.file);
+        let spool = Arc::clone(&self.spool);
         let bytes = blocking(move || {
             let len = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
             let mut bytes = vec![0u8; len];
-            file.read_exact_at(&mut bytes, from)?;
+            spool.file()?.read_exact_at(&mut bytes, from)?;
             Ok(bytes)
         });
         let bytes = bytes.await.ok()?;

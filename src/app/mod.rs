@@ -18,6 +18,7 @@ pub mod scanner;
 pub mod scans;
 pub mod session;
 pub mod settle;
+mod spool;
 pub mod status_text;
 pub mod tree;
 pub mod upload;
@@ -96,6 +97,12 @@ impl App {
         if let Err(error) = written.await {
             tracing::error!(%error, event = event.kind.as_str(), "event could not be written to the database");
         }
+    }
+
+    /// Whether the end of an upload needs no verdict.
+    #[must_use]
+    pub fn answers_at_once(&self) -> bool {
+        matches!(self.scanner, scanner::Scanner::Off)
     }
 
     /// Free bytes of the data folder, asked at most twice a second.

@@ -66,6 +66,14 @@ impl Session {
             return Ok(Incoming::Dropping);
         }
         self.check_limits(&spot, mode.declared_size).await?;
+        // Most names are new: try that without a look.
+        if mode.create != Create::Never
+            && mode.start == Start::Empty
+            && let Some(upload) =
+                self.begin(path, &spot, None, (Base::None, 0), mode.declared_size).await?
+        {
+            return Ok(Incoming::Upload(Box::new(upload)));
+        }
         // The name may change between look and write (a release, another session): then look again.
         for _ in 0..TRIES {
             if let Some(upload) = self.try_upload(path, &spot, mode).await? {
@@ -217,11 +225,11 @@ impl Session {
         let origin = self.origin(id, &spot.project, (row.path, row.version));
         let event = origin.event(EventKind::UploadStarted).with("resumed_at", present);
         app.record(event).await;
-        Ok(Upload::begin(Arc::clone(app), origin, file, present, (Base::None, 0)))
+        Ok(Upload::begin(Arc::clone(app), origin, Some((file, present)), (Base::None, 0)))
     }
 
-    /// A new version of a name: row first, then the file, so that recovery knows every file. Nothing when another
-    /// session was faster.
+    /// A new version of a name: row first, then (with its first byte) the file, so that recovery knows every file.
+    /// Nothing when another session was faster.
     async fn begin(
         &self,
         path: &VirtualPath,
@@ -239,26 +247,8 @@ impl Session {
         let Some(version) = registered.map_err(|e| self.internal("begin an upload", &e))? else {
             return Ok(None);
         };
-        let created = id.clone();
-        let file = with_app(app, move |app| app.vault.create(&created)).await;
-        let file = match file {
-            Ok(file) => file,
-            Err(error) => return Err(self.give_up(id, spot, error).await),
-        };
         let origin = self.origin(id, &spot.project, (path, version));
-        Ok(Some(Upload::begin(Arc::clone(app), origin, file, 0, base)))
-    }
-
-    /// The file could not be made: the row goes again.
-    async fn give_up(&self, id: Id, spot: &Spot, error: std::io::Error) -> Refusal {
-        let origin = self.origin(id, &spot.project, (String::new(), 0));
-        if let Err(error) = super::settle::forget_empty(&self.app, &origin).await {
-            tracing::error!(%error, "an upload that could not begin was not cleared");
-        }
-        if error.kind() == std::io::ErrorKind::StorageFull {
-            return Refusal::NoSpace;
-        }
-        self.internal("make a spool file", &error)
+        Ok(Some(Upload::begin(Arc::clone(app), origin, None, base)))
     }
 
     async fn ticket_for(&self, spot: &Spot, path: &str) -> Result<String, Refusal> {

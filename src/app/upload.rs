@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::settle::{self, Settled};
+use super::spool::Spool;
 use super::{App, blocking, follow, with_app};
 use crate::config::{OnOversize, Patience};
 use crate::domain::account::AccountName;
@@ -89,7 +90,7 @@ struct Written {
 }
 
 struct Inner {
-    file: Arc<File>,
+    spool: Arc<Spool>,
     buffer: Vec<u8>,
     buffer_at: u64,
     /// The buffer of the piece before, to be filled next.
@@ -204,19 +205,21 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Takes over the spool file of a row in `receiving`. `present` bytes are in it already.
+    /// Goes with a row in `receiving`: a new content, or a spool file with bytes in it already.
     #[must_use]
     pub fn begin(
         app: Arc<App>,
         origin: Origin,
-        file: File,
-        present: u64,
+        resumed: Option<(File, u64)>,
         base: (Base, u64),
     ) -> Self {
-        let file = Arc::new(file);
+        let (spool, present) = match resumed {
+            Some((file, present)) => (Spool::resumed(&app, &origin.id, file), present),
+            None => (Spool::new(&app, &origin.id), 0),
+        };
         let end = present.max(base.1);
         let inner = Inner {
-            file: Arc::clone(&file),
+            spool: Arc::clone(&spool),
             buffer: Vec::new(),
             buffer_at: 0,
             spare: Vec::new(),
@@ -249,7 +252,7 @@ impl Upload {
             heard: Arc::clone(&heard),
         };
         app.writers.all().insert(origin.id.to_string(), writer);
-        let follower = follow::Follower::new(&app, &origin, file);
+        let follower = follow::Follower::new(&app, &origin, spool);
         Self {
             app,
             origin: Arc::new(origin),
@@ -287,8 +290,8 @@ impl Upload {
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(&mut inner, &error));
         }
-        let file = Arc::clone(&inner.file);
-        if let Err(error) = blocking(move || file.set_len(len)).await {
+        let spool = Arc::clone(&inner.spool);
+        if let Err(error) = blocking(move || spool.file()?.set_len(len)).await {
             return Err(self.fail(&mut inner, &error));
         }
         if len != inner.end {
@@ -312,8 +315,8 @@ impl Upload {
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(&mut inner, &error));
         }
-        let file = Arc::clone(&inner.file);
-        match blocking(move || file.sync_data()).await {
+        let spool = Arc::clone(&inner.spool);
+        match blocking(move || spool.file()?.sync_data()).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.fail(&mut inner, &error)),
         }
@@ -378,9 +381,9 @@ impl Upload {
         }
         if let Base::Version(id) = inner.base.clone() {
             inner.base = Base::None;
-            let file = Arc::clone(&inner.file);
+            let spool = Arc::clone(&inner.spool);
             let copied = with_app(&self.app, move |app| {
-                let mut file = file.try_clone()?;
+                let mut file = spool.file()?.try_clone()?;
                 app.vault.copy_sealed(&id, &mut file)
             });
             match copied.await {
@@ -415,12 +418,12 @@ impl Upload {
         if buffer.is_empty() {
             return Ok(());
         }
-        let (file, at) = (Arc::clone(&inner.file), inner.buffer_at);
+        let (spool, at) = (Arc::clone(&inner.spool), inner.buffer_at);
         let len = u64::try_from(buffer.len()).unwrap_or(0);
         let hashing = std::mem::replace(&mut inner.hashing, Hashing::WithTheScan);
         inner.job_at = at;
         inner.job =
-            Some(tokio::task::spawn_blocking(move || write_piece(&file, at, buffer, hashing)));
+            Some(tokio::task::spawn_blocking(move || write_piece(&spool, at, buffer, hashing)));
         inner.advance(at, at.saturating_add(len));
         self.sync_now_and_then(inner).await?;
         self.follower.follow(inner.contiguous.saturating_sub(len));
@@ -438,8 +441,8 @@ impl Upload {
                 return Err(self.fail(inner, &error));
             }
         }
-        let file = Arc::clone(&inner.file);
-        inner.sync_job = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+        let spool = Arc::clone(&inner.spool);
+        inner.sync_job = Some(tokio::task::spawn_blocking(move || spool.file()?.sync_data()));
         Ok(())
     }
 
@@ -577,17 +580,17 @@ impl Upload {
         }
         let buffer = std::mem::take(&mut inner.buffer);
         let hashing = std::mem::replace(&mut inner.hashing, Hashing::WithTheScan);
-        let (file, at, end) = (Arc::clone(&inner.file), inner.buffer_at, inner.end);
+        let (spool, at, end) = (Arc::clone(&inner.spool), inner.buffer_at, inner.end);
         let mut sidecar = self.sidecar(end, inner.mtime);
         let id = self.origin.id.clone();
         let sealed = with_app(&self.app, move |app| {
-            let written = write_piece(&file, at, buffer, hashing)?;
+            let written = write_piece(&spool, at, buffer, hashing)?;
             if let Hashing::Along(hasher) = written.hashing
                 && hasher.len() == end
             {
                 hasher.finish().as_str().clone_into(&mut sidecar.sha256);
             }
-            app.vault.seal(&id, &file, &sidecar)?;
+            app.vault.seal(&id, &*spool.file()?, &sidecar)?;
             Ok(sidecar.sha256)
         });
         match sealed.await {
@@ -633,13 +636,13 @@ fn told(settled: Settled) -> Result<Outcome, Refusal> {
 
 /// Writes one piece and hashes it while it is warm.
 fn write_piece(
-    file: &File,
+    spool: &Spool,
     at: u64,
     mut buffer: Vec<u8>,
     hashing: Hashing,
 ) -> std::io::Result<Written> {
     if !buffer.is_empty() {
-        file.write_all_at(&buffer, at)?;
+        spool.file()?.write_all_at(&buffer, at)?;
     }
     let hashing = match hashing {
         Hashing::Along(mut hasher) if hasher.len() == at || buffer.is_empty() => {
@@ -684,9 +687,9 @@ impl Inner {
         }
         let buffer = std::mem::take(&mut self.buffer);
         if result.is_ok() && self.failure.is_none() && !buffer.is_empty() {
-            let (file, at) = (Arc::clone(&self.file), self.buffer_at);
+            let (spool, at) = (Arc::clone(&self.spool), self.buffer_at);
             let end = at.saturating_add(u64::try_from(buffer.len()).unwrap_or(0));
-            result = blocking(move || file.write_all_at(&buffer, at)).await;
+            result = blocking(move || spool.file()?.write_all_at(&buffer, at)).await;
             if result.is_ok() {
                 self.advance(at, end);
             }
@@ -699,8 +702,8 @@ impl Inner {
         if self.failure == Some(Refusal::Damaged) {
             return Err(std::io::Error::other("an earlier write failed"));
         }
-        let (file, len) = (Arc::clone(&self.file), self.contiguous);
-        blocking(move || file.set_len(len)).await?;
+        let (spool, len) = (Arc::clone(&self.spool), self.contiguous);
+        blocking(move || spool.file()?.set_len(len)).await?;
         Ok(len)
     }
 

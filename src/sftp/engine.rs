@@ -362,12 +362,30 @@ impl Engine {
         Some(open)
     }
 
-    /// Answers CLOSE of an upload when its verdict is known, from a task of its own.
-    pub(super) fn close_upload(&self, id: u32, upload: Box<Upload>) {
-        let (transport, channel, language) =
-            (self.transport.clone(), self.channel, self.language());
-        let stderr_used = Arc::clone(&self.stderr_used);
+    /// Answers CLOSE of an upload when its verdict is known, from a task of its own. Without a scanner there is no
+    /// verdict to wait for: sync and commit are all, and the answer is given at once like that of any other request.
+    pub(super) async fn close_upload(
+        &mut self,
+        id: u32,
+        upload: Box<Upload>,
+        transport: &mut Transport,
+    ) -> Result<(), Broken> {
+        let language = self.language();
         let reference = upload.origin().id.to_string();
+        if self.session.app.answers_at_once() {
+            let told = close_text(upload.finish().await, language, &reference);
+            if told.is_shown && may_show(&self.stderr_used, &told.text) {
+                transport.extended_data(
+                    self.channel,
+                    1,
+                    format!("{}\r\n", told.text).into_bytes(),
+                )?;
+            }
+            self.replies.status(id, told.code, &told.text, language_tag(language));
+            return Ok(());
+        }
+        let (transport, channel) = (self.transport.clone(), self.channel);
+        let stderr_used = Arc::clone(&self.stderr_used);
         let busy = Busy::new(&self.busy);
         let answer = async move {
             let _busy = busy;
@@ -383,6 +401,7 @@ impl Engine {
         };
         let tracked = self.closing.track_future(answer);
         self.session.app.tasks.spawn(tracked);
+        Ok(())
     }
 
     /// The client has said all: when every CLOSE is answered, the channel ends with exit status 0.

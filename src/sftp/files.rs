@@ -233,10 +233,7 @@ impl Engine {
     ) -> Result<(), Broken> {
         let open = handle_number(handle).and_then(|number| self.unregister(number));
         match open {
-            Some(Open::Upload { upload, .. }) => {
-                self.close_upload(id, upload);
-                Ok(())
-            }
+            Some(Open::Upload { upload, .. }) => self.close_upload(id, upload, transport).await,
             Some(Open::Dropping { path, size }) => {
                 self.session.note_dropping(&path, size);
                 self.done(id, Ok(()), None, transport).await

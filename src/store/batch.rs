@@ -4,7 +4,6 @@
 //! themselves (`WHERE old state`), so nothing has to be decided in between. PostgreSQL runs them one after another.
 
 use sqlx::any::{Any, AnyArguments, AnyRow};
-use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{AnyConnection, AssertSqlSafe, Either};
 use tokio_stream::StreamExt;
@@ -85,18 +84,17 @@ impl Store {
         }
         sql.push_str("COMMIT");
         let query = bind(sqlx::query(AssertSqlSafe(sql)), values);
-        let mut writer = Writer(Some(self.writers.acquire().await?));
-        let done = writer.run(query).await;
-        match done {
-            Ok(mut done) => {
-                writer.keep();
-                // BEGIN and COMMIT are results too.
-                done.pop();
-                Ok(done.into_iter().skip(1).collect())
-            }
-            // Dropping the writer closes its connection, which rolls back.
-            Err(error) => Err(error),
-        }
+        let mut writer = self.writer.lock().await;
+        // Taken out while the transaction runs: whatever interrupts it drops the connection, which rolls back.
+        let mut connection = match writer.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let mut done = results_of(query, &mut connection).await?;
+        *writer = Some(connection);
+        // BEGIN and COMMIT are results too.
+        done.pop();
+        Ok(done.into_iter().skip(1).collect())
     }
 
     async fn run_one_by_one(&self, steps: Vec<Step>) -> Result<Vec<Done>> {
@@ -113,30 +111,6 @@ impl Store {
         }
         tx.commit().await?;
         Ok(all)
-    }
-}
-
-/// The writing connection while a transaction runs in it without sqlx knowing: whatever interrupts it, the connection is
-/// closed and not given back half way.
-struct Writer(Option<PoolConnection<Any>>);
-
-impl Writer {
-    async fn run(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<Done>> {
-        let Some(connection) = &mut self.0 else { return Ok(Vec::new()) };
-        results_of(query, connection).await
-    }
-
-    /// The transaction has ended: the connection goes back to the pool.
-    fn keep(&mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
-        }
     }
 }
 

@@ -17,11 +17,13 @@ pub mod uploads;
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection, Row, SqlSafeStr, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Anything that goes wrong with the database.
 pub type StoreError = sqlx::Error;
@@ -43,15 +45,17 @@ pub enum Kind {
 /// The database.
 pub struct Store {
     pool: AnyPool,
-    /// SQLite has one writer at a time, so one connection does all write transactions: waiting for it is fair, and its
-    /// page cache stays true, which a second writer would spoil at every commit. PostgreSQL: the pool itself.
-    writers: AnyPool,
     kind: Kind,
+    url: String,
+    /// SQLite has one writer at a time; waiting here is fair, waiting in SQLite is a poll. The connection is that of
+    /// batches: kept out of the pool, which asks every connection that it gets back whether it still lives.
+    writer: Arc<Mutex<Option<AnyConnection>>>,
 }
 
 /// A write transaction; dropped without [`WriteTx::commit`] it is rolled back.
 pub struct WriteTx {
     transaction: Transaction<'static, Any>,
+    _writer: Option<OwnedMutexGuard<Option<AnyConnection>>>,
 }
 
 impl WriteTx {
@@ -82,12 +86,15 @@ impl Store {
         } else {
             (Kind::Postgres, url.to_owned())
         };
-        let pool = connect(kind, &url, 8).await?;
-        let writers = match kind {
-            Kind::Sqlite => connect(kind, &url, 1).await?,
-            Kind::Postgres => pool.clone(),
-        };
-        Ok(Self { pool, writers, kind })
+        let pool = AnyPoolOptions::new()
+            .max_connections(8)
+            // A ping before each use would double the trips to a database in our own process.
+            .test_before_acquire(kind == Kind::Postgres)
+            .acquire_timeout(Duration::from_secs(20))
+            .after_connect(move |db, _| Box::pin(prepare(db, kind)))
+            .connect(&url)
+            .await?;
+        Ok(Self { pool, kind, url, writer: Arc::default() })
     }
 
     /// Brings the tables up to this program's version; refuses a database that a newer one has changed.
@@ -123,11 +130,21 @@ impl Store {
     /// # Errors
     /// When another process holds the lock for longer than 10 s, or the server is away.
     pub async fn write(&self) -> Result<WriteTx> {
-        let transaction = match self.kind {
-            Kind::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
-            Kind::Postgres => self.writers.begin().await?,
-        };
-        Ok(WriteTx { transaction })
+        match self.kind {
+            Kind::Sqlite => {
+                let guard = Arc::clone(&self.writer).lock_owned().await;
+                let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+                Ok(WriteTx { transaction, _writer: Some(guard) })
+            }
+            Kind::Postgres => Ok(WriteTx { transaction: self.pool.begin().await?, _writer: None }),
+        }
+    }
+
+    /// A connection of its own, outside the pool.
+    async fn connect(&self) -> Result<AnyConnection> {
+        let mut connection = AnyConnection::connect(&self.url).await?;
+        prepare(&mut connection, self.kind).await?;
+        Ok(connection)
     }
 
     /// What the database says about its durability: asked back at start, because a setting that did not
@@ -164,20 +181,13 @@ impl Store {
     }
 
     pub async fn close(&self) {
-        self.writers.close().await;
+        if let Some(connection) = self.writer.lock().await.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the writing connection did not close");
+        }
         self.pool.close().await;
     }
-}
-
-async fn connect(kind: Kind, url: &str, connections: u32) -> Result<AnyPool> {
-    AnyPoolOptions::new()
-        .max_connections(connections)
-        // A ping before each use would double the trips to a database in our own process.
-        .test_before_acquire(kind == Kind::Postgres)
-        .acquire_timeout(Duration::from_secs(20))
-        .after_connect(move |db, _| Box::pin(prepare(db, kind)))
-        .connect(url)
-        .await
 }
 
 /// Settings of every new connection.
@@ -186,6 +196,8 @@ async fn prepare(db: &mut AnyConnection, kind: Kind) -> Result<()> {
         Kind::Sqlite => {
             sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *db).await?;
             sqlx::query("PRAGMA synchronous = FULL").execute(&mut *db).await?;
+            // Pages that change all the time are copied back less often; the WAL stays below 32 MiB.
+            sqlx::query("PRAGMA wal_autocheckpoint = 8000").execute(&mut *db).await?;
             let busy = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
             sqlx::query(sqlx::AssertSqlSafe(busy)).execute(&mut *db).await?;
         }
