@@ -131,6 +131,7 @@ def measure(server, key, batch, before=None):
     if before:
         sftp(server, key, before)
     idle = sftp(server, key, "pwd\n")
+    warm()
     wall = sftp(server, key, batch)
     cpu = server.stop()
     return wall, cpu, idle
@@ -157,8 +158,6 @@ def main():
     binary = str(pathlib.Path(options.binary).resolve())
     base = pathlib.Path(tempfile.mkdtemp(prefix="ptportal-bench-", dir="/dev/shm"))
     try:
-        warm(base)
-        warm(base)
         key = base / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         servers = [Portal(binary, base, key), Sshd(base, key)]
@@ -197,23 +196,18 @@ def main():
         shutil.rmtree(base)
 
 
-def warm(base):
-    """Touches the memory that tmpfs will use: a virtual machine pays for each page at its first use."""
-    with open(base / "warm", "wb") as out:
-        for _ in range(6 * 1024):
+def warm():
+    """Touches the memory that tmpfs will use: a virtual machine pays for each page at its first use, and its host may
+    take free pages back within seconds. So it is done right before each measured transfer."""
+    path = f"/dev/shm/ptportal-warm-{os.getpid()}"
+    with open(path, "wb") as out:
+        for _ in range(1536):
             out.write(bytes(1 << 20))
-    os.unlink(base / "warm")
-
-
-def warm(base):
-    """Touches the memory that tmpfs will use: a virtual machine pays for each page at its first use."""
-    with open(base / "warm", "wb") as out:
-        for _ in range(6 * 1024):
-            out.write(bytes(1 << 20))
-    os.unlink(base / "warm")
+    os.unlink(path)
 
 
 def measure_down(server, key, base):
+    warm()
     wall = sftp(server, key, f"get {server.root}/big.bin {base}/back.bin\n")
     return wall, server.stop(), 0
 

@@ -31,7 +31,7 @@
 //!
 //! # One upload, walked
 //!
-//! `sftp::engine` takes a WRITE → [`app::upload::Upload::write_at`] gathers 256 KiB and hands them to the disk while hashing
+//! `sftp::engine` takes a WRITE → [`app::upload::Upload::write_at`] gathers 512 KiB and hands them to the disk while hashing
 //! → `app::follow` scans finished windows behind the watermark (an alarm, never a verdict) → CLOSE:
 //! [`app::upload::Upload::finish`] seals → `app::settle` commits `scanning` → `app::scans` asks clamd about the whole file →
 //! `judge` → `app::settle` releases in one transaction with event and delivery → the client reads OK → `app::mirror`

@@ -131,16 +131,15 @@ pub(super) async fn sealed(
     }
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let id = origin.id.as_str();
-    let seal = uploads::seal_step(id, (size, sha256, mtime.0), now);
     let content = origin.event(EventKind::UploadReceived).with("size", size).with("sha256", sha256);
     if matches!(app.scanner, Scanner::Off) && !sha256.is_empty() {
         let policy =
             Releasable::PolicyUnscanned { policy: "clamd = \"off\"", signature: String::new() };
-        let mut steps = vec![seal];
-        let states = (UploadState::Scanning, UploadState::Released);
         let finding = finding_of(policy, None, "");
-        steps.extend(release_steps(app, (id, states), &finding, (content, ms), now));
-        return match finish_release(app, steps, (1, ms)).await? {
+        let content_of = (size, sha256, mtime.0);
+        let settle = uploads::seal_released_step(id, content_of, &finding, now);
+        let steps = release_steps(app, (id, settle), &finding, (content, ms), now);
+        return match finish_release(app, steps, ms).await? {
             Settled::Gone => Ok(taken_over(app, origin).await),
             settled @ (Settled::Released
             | Settled::Held
@@ -149,6 +148,7 @@ pub(super) async fn sealed(
         };
     }
     let event = content.with("ms", ms);
+    let seal = uploads::seal_step(id, (size, sha256, mtime.0), now);
     let steps = vec![seal, store::events::of_upload_step(id, "scanning", &event, now)];
     let done = app.store.run(steps).await?;
     let Some(row) = uploads::returned(done.first())? else {
@@ -341,7 +341,7 @@ fn finding_of(releasable: Releasable, row: Option<&UploadRow>, scanner: &str) ->
 /// The second commit: state, tree row, event and delivery as one transaction. Each step holds only if the first one did.
 fn release_steps(
     app: &App,
-    (id, states): (&str, (UploadState, UploadState)),
+    (id, settle): (&str, Step),
     finding: &Finding,
     (content, ms): (Event, u64),
     now: Timestamp,
@@ -355,7 +355,7 @@ fn release_steps(
         .with("ms", ms);
     event.kind = EventKind::UploadReleased;
     let mut steps = vec![
-        uploads::settle_step(id, states, finding, now),
+        settle,
         entries::show_release_step(id, now),
         store::events::of_upload_step(id, "released", &event, now),
     ];
@@ -372,14 +372,10 @@ fn release_steps(
     steps
 }
 
-/// Runs the steps of a release, of which the one at `settle` returns the row.
-async fn finish_release(
-    app: &Arc<App>,
-    steps: Vec<Step>,
-    (settle, ms): (usize, u64),
-) -> Result<Settled> {
+/// Runs the steps of a release, of which the first returns the row.
+async fn finish_release(app: &Arc<App>, steps: Vec<Step>, ms: u64) -> Result<Settled> {
     let done = app.store.run(steps).await?;
-    let Some(row) = uploads::returned(done.get(settle))? else { return Ok(Settled::Gone) };
+    let Some(row) = uploads::returned(done.first())? else { return Ok(Settled::Gone) };
     let event = event_of(&row, EventKind::UploadReleased)
         .with("ms", ms)
         .with("verdict", row.verdict.clone())
@@ -425,8 +421,9 @@ pub(super) async fn release(
     let finding = finding_of(releasable, Some(row), scanner);
     let states = (from, UploadState::Released);
     let content = event_of(row, EventKind::UploadReleased);
-    let steps = release_steps(app, (&row.id, states), &finding, (content, ms), now);
-    finish_release(app, steps, (0, ms)).await
+    let settle = uploads::settle_step(&row.id, states, &finding, now);
+    let steps = release_steps(app, (&row.id, settle), &finding, (content, ms), now);
+    finish_release(app, steps, ms).await
 }
 
 /// Acts on the outcome of one whole-file scan (the table of spec section 7).

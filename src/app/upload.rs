@@ -27,7 +27,7 @@ use crate::store::{self, unsigned};
 use crate::vault::Sidecar;
 
 /// Bytes gathered before one write to disk.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 512 * 1024;
 /// Synced while bytes come, so that CLOSE is quick at any size (spec section 7).
 const SYNC_EVERY: u64 = 64 << 20;
 /// How often a writer shows that it is alive.
@@ -322,7 +322,7 @@ impl Upload {
         }
     }
 
-    /// Takes bytes at any offset. Awaiting it is the back-pressure: at most two pieces of 256 KiB are in memory.
+    /// Takes bytes at any offset. Awaiting it is the back-pressure: at most three pieces of 512 KiB are in memory.
     ///
     /// # Errors
     /// A refusal is final for this upload; CLOSE will tell it again.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Paged in lazily: an idle session does not pay for it.
-const READ_BUFFER: usize = 256 * 1024;
+const READ_BUFFER: usize = 128 * 1024;
 
 /// A connection that can be ended.
 pub(super) struct Wire {

@@ -214,6 +214,31 @@ pub fn seal_step(id: &str, (size, sha256, mtime): (u64, &str, i64), now: Timesta
     }
 }
 
+/// Both commits in one, where the configuration does without a scanner.
+#[must_use]
+pub fn seal_released_step(
+    id: &str,
+    (size, sha256, mtime): (u64, &str, i64),
+    finding: &Finding,
+    now: Timestamp,
+) -> Step {
+    Step {
+        sql: "UPDATE uploads SET state = 'released', size = $1, sha256 = $2, mtime = $3, reserved = 0, \
+              completed = $4, released = $4, updated = $4, verdict = $5, reason = $6, waived_by = $7 \
+              WHERE id = $8 AND state IN ('receiving', 'incomplete') RETURNING *",
+        values: values![
+            big(size),
+            sha256,
+            mtime,
+            now.0,
+            finding.verdict,
+            &finding.reason,
+            &finding.waived_by,
+            id,
+        ],
+    }
+}
+
 /// The connection is gone; the bytes so far are kept for a resume.
 pub async fn set_incomplete(
     db: impl Db<'_>,
