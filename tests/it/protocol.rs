@@ -1,6 +1,11 @@
 //! Raw packets: what no stock client sends.
 
-use crate::support::instance::{IN, Setup};
+use std::sync::Arc;
+
+use russh_sftp::client::SftpSession;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+use crate::support::instance::{IN, PASSWORD, Setup, USER};
 
 /// Opens the subsystem and sends bytes; says how it ended.
 const RAW: &str = "import struct, socket\n\
@@ -171,4 +176,45 @@ fn a_read_is_short_only_at_the_end_whatever_the_page_cache_holds() {
          print('all whole')"
     );
     assert!(portal.paramiko(&script).well().out.contains("all whole"));
+}
+
+/// Takes any host key: what is tested is the server.
+struct Trusting;
+
+impl russh::client::Handler for Trusting {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _key: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn an_independent_client_library_reads_what_it_wrote() {
+    let portal = Setup::new().start("russh-sftp");
+    portal.set_password(PASSWORD);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let content = crate::support::noise(1_500_000, 77);
+    let back = runtime.block_on(async {
+        let config = Arc::new(russh::client::Config::default());
+        let mut ssh = russh::client::connect(config, ("127.0.0.1", portal.port), Trusting).await.unwrap();
+        assert!(ssh.authenticate_password(USER, PASSWORD).await.unwrap().success());
+        let channel = ssh.channel_open_session().await.unwrap();
+        channel.request_subsystem(true, "sftp").await.unwrap();
+        let sftp = SftpSession::new(channel.into_stream()).await.unwrap();
+        let path = format!("{IN}/russh.bin");
+        let mut file = sftp.create(&path).await.unwrap();
+        file.write_all(&content).await.unwrap();
+        file.shutdown().await.unwrap();
+        let names: Vec<String> = sftp.read_dir(IN).await.unwrap().map(|entry| entry.file_name()).collect();
+        assert_eq!(names, ["russh.bin"]);
+        assert_eq!(sftp.metadata(&path).await.unwrap().size, Some(1_500_000));
+        let mut file = sftp.open(&path).await.unwrap();
+        file.seek(std::io::SeekFrom::Start(1_000_000)).await.unwrap();
+        let mut back = Vec::new();
+        file.read_to_end(&mut back).await.unwrap();
+        back
+    });
+    assert_eq!(back, &content[1_000_000..]);
+    assert_eq!(portal.until_delivered("russh.bin"), content);
 }
