@@ -48,7 +48,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         scans: Scans::new(config.scan.hold_signatures.clone()),
         passwords: Passwords::new()?,
         sessions: crate::app::session::Sessions::default(),
-        writers: crate::app::upload::Writers::default(),
+        writers: crate::app::writers::Writers::default(),
         recent: crate::app::tree::Recently::default(),
         store,
         vault,

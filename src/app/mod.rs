@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod check;
 pub mod clients;
+mod content;
 pub mod control;
 pub mod edit;
 pub mod follow;
@@ -24,6 +25,7 @@ pub mod tree;
 pub mod upload;
 pub mod views;
 pub mod workers;
+pub mod writers;
 
 use std::sync::Arc;
 
@@ -55,7 +57,7 @@ pub struct App {
     pub scans: scans::Scans,
     pub passwords: passwords::Passwords,
     pub sessions: session::Sessions,
-    pub writers: upload::Writers,
+    pub writers: writers::Writers,
     pub recent: tree::Recently,
     /// This process's id in `nodes`.
     pub node: Id,

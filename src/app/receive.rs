@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::session::Session;
 use super::tree::Spot;
-use super::upload::{Base, Origin, Upload, is_temporary, take_over};
+use super::upload::{Base, Origin, Upload, is_temporary};
+use super::writers::take_over;
 use super::{App, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;

@@ -155,7 +155,22 @@ pub(super) async fn sealed(
         return Ok(taken_over(app, origin).await);
     };
     logging::event(&event);
+    warn_of_other_size(&row);
     Ok(Awaited::Later(app.scans.enqueue(&row)))
+}
+
+/// The client said another size than it sent: kept on the upload, and told to operators.
+fn warn_of_other_size(row: &UploadRow) {
+    if row.declared_size >= 0 && row.declared_size != row.size {
+        tracing::warn!(
+            upload = row.id,
+            path = row.path,
+            account = row.username,
+            declared = row.declared_size,
+            bytes = row.size,
+            "the client announced another size than it sent; ask whether the file is complete"
+        );
+    }
 }
 
 /// How an upload ended that someone else has settled meanwhile.

@@ -2,17 +2,16 @@
 //!
 //! Dropping an [`Upload`] without [`Upload::finish`] leaves it `incomplete`, kept for resume. There is no third way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
-
+use super::content::{Content, Hashing, PIECE, is_full, write_piece};
 use super::settle::{self, Settled};
 use super::spool::Spool;
+use super::writers::Writer;
 use super::{App, blocking, follow, with_app};
 use crate::config::{OnOversize, Patience};
 use crate::domain::account::AccountName;
@@ -26,20 +25,14 @@ use crate::store::uploads::{self, Finding, UploadRow};
 use crate::store::{self, unsigned};
 use crate::vault::Sidecar;
 
-/// Bytes gathered before one write to disk.
-const PIECE: usize = 512 * 1024;
 /// Synced while bytes come, so that CLOSE is quick at any size (spec section 7).
 const SYNC_EVERY: u64 = 64 << 20;
 /// How often a writer shows that it is alive.
 const BEAT: Duration = Duration::from_secs(2);
-/// Silence after which the same account may take a name over.
-pub const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
 /// Larger files clamd never scans (shared limit of its engine, 2^31 - 3).
 pub const CLAMD_CEILING: u64 = 2_147_483_645;
 /// A quota is reserved in steps, so that parallel uploads cannot cross it together.
 const RESERVE_STEP: u64 = 64 << 20;
-/// Pieces out of order that the watermark remembers.
-const GAPS_MAX: usize = 1024;
 
 /// What is fixed when an upload begins.
 #[derive(Debug, Clone)]
@@ -76,128 +69,11 @@ pub enum Outcome {
     Repeated,
 }
 
-enum Hashing {
-    /// Every byte so far came in order, so the digest runs along.
-    Along(ContentHasher),
-    /// The client wrote out of order or resumed; the sealed file is read back with the scan.
-    WithTheScan,
-}
-
-/// What a finished disk job gives back.
-struct Written {
-    hashing: Hashing,
-    buffer: Vec<u8>,
-}
-
-struct Inner {
-    spool: Arc<Spool>,
-    buffer: Vec<u8>,
-    buffer_at: u64,
-    /// The buffer of the piece before, to be filled next.
-    spare: Vec<u8>,
-    job: Option<JoinHandle<std::io::Result<Written>>>,
-    /// Where the piece on its way to the disk begins.
-    job_at: u64,
-    sync_job: Option<JoinHandle<std::io::Result<()>>>,
-    hashing: Hashing,
-    /// The end of the last byte, whether or not on disk yet.
-    end: u64,
-    /// Everything below was written.
-    contiguous: u64,
-    gaps: BTreeMap<u64, u64>,
-    base: Base,
-    /// Bytes that an earlier connection left.
-    resumed: u64,
-    /// This connection has sent something.
-    has_written: bool,
-    failure: Option<Refusal>,
-    is_over: bool,
-    mtime: Timestamp,
-    reserved: u64,
-    synced: u64,
-    beat: Instant,
-}
-
-/// Writers of this process by upload, for taking a name over.
-#[derive(Default)]
-pub struct Writers(Mutex<HashMap<String, Writer>>);
-
-#[derive(Clone)]
-struct Writer {
-    account: AccountName,
-    inner: Arc<tokio::sync::Mutex<Inner>>,
-    heard: Arc<Mutex<Instant>>,
-}
-
-impl Writers {
-    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Writer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets this writer, but not one that has gone on with the same upload since.
-    fn leave(&self, upload: &str, inner: &Arc<tokio::sync::Mutex<Inner>>) {
-        let mut all = self.all();
-        if all.get(upload).is_some_and(|writer| Arc::ptr_eq(&writer.inner, inner)) {
-            all.remove(upload);
-        }
-    }
-
-    #[must_use]
-    pub fn holds(&self, upload: &str) -> bool {
-        self.all().contains_key(upload)
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.all().len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.all().is_empty()
-    }
-}
-
-/// A name with a writer: may this account have it?
-///
-/// # Errors
-/// `Busy` while the writer is alive or someone else's.
-pub async fn take_over(app: &Arc<App>, upload: &str, account: &AccountName) -> Result<(), Refusal> {
-    let writer = app.writers.all().get(upload).cloned();
-    let Some(writer) = writer else { return Ok(()) };
-    let silent = writer.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-    if writer.account != *account || silent < TAKE_OVER_AFTER {
-        return Err(Refusal::Busy);
-    }
-    let mut inner = writer.inner.lock().await;
-    // Waiting for it took time: it may have been closed, or have sent more.
-    let silent = writer.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-    if inner.is_over || silent < TAKE_OVER_AFTER {
-        return Err(Refusal::Busy);
-    }
-    let size = inner.put_down().await.map_err(|e| app.internal("take a name over", &e))?;
-    inner.is_over = true;
-    inner.failure = Some(Refusal::TakenOver);
-    app.writers.leave(upload, &writer.inner);
-    let now = app.now();
-    let incomplete =
-        uploads::set_incomplete(app.store.db(), upload, app.node.as_str(), size, now).await;
-    if incomplete.map_err(|e| app.internal("take a name over", &e))? == 0 {
-        return Err(Refusal::Busy);
-    }
-    tracing::info!(
-        upload,
-        account = account.as_str(),
-        "a silent connection's upload was taken over"
-    );
-    Ok(())
-}
-
 /// An upload that a client is writing; owned by the front's handle.
 pub struct Upload {
     app: Arc<App>,
     origin: Arc<Origin>,
-    inner: Arc<tokio::sync::Mutex<Inner>>,
+    inner: Arc<tokio::sync::Mutex<Content>>,
     heard: Arc<Mutex<Instant>>,
     follower: follow::Follower,
     /// True once finished or handed to the clearing task.
@@ -218,7 +94,7 @@ impl Upload {
             None => (Spool::new(&app, &origin.id), 0),
         };
         let end = present.max(base.1);
-        let inner = Inner {
+        let inner = Content {
             spool: Arc::clone(&spool),
             buffer: Vec::new(),
             buffer_at: 0,
@@ -358,7 +234,7 @@ impl Upload {
     }
 
     /// Everything that must hold before the content may reach up to `end`.
-    async fn ready_for(&self, inner: &mut Inner, end: u64) -> Result<(), Refusal> {
+    async fn ready_for(&self, inner: &mut Content, end: u64) -> Result<(), Refusal> {
         if let Some(refusal) = &inner.failure {
             return Err(refusal.clone());
         }
@@ -395,7 +271,7 @@ impl Upload {
     }
 
     /// Reserves more of the quota, in a step or exactly.
-    async fn reserve(&self, inner: &mut Inner, end: u64, quota: u64) -> Result<(), Refusal> {
+    async fn reserve(&self, inner: &mut Content, end: u64, quota: u64) -> Result<(), Refusal> {
         for wanted in [end.saturating_add(RESERVE_STEP), end] {
             let fits = settle::reserve(&self.app, &self.origin, wanted, quota).await;
             if fits.map_err(|e| self.app.internal("reserve quota", &e))? {
@@ -407,7 +283,7 @@ impl Upload {
     }
 
     /// Hands the buffer to the disk. The previous piece must be down first.
-    async fn flush(&self, inner: &mut Inner) -> Result<(), Refusal> {
+    async fn flush(&self, inner: &mut Content) -> Result<(), Refusal> {
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(inner, &error));
         }
@@ -430,7 +306,7 @@ impl Upload {
         self.beat(inner).await
     }
 
-    async fn sync_now_and_then(&self, inner: &mut Inner) -> Result<(), Refusal> {
+    async fn sync_now_and_then(&self, inner: &mut Content) -> Result<(), Refusal> {
         if inner.contiguous.saturating_sub(inner.synced) < SYNC_EVERY {
             return Ok(());
         }
@@ -447,7 +323,7 @@ impl Upload {
     }
 
     /// Shows that the writer lives, and finds out whether the row still is this writer's.
-    async fn beat(&self, inner: &mut Inner) -> Result<(), Refusal> {
+    async fn beat(&self, inner: &mut Content) -> Result<(), Refusal> {
         if inner.beat.elapsed() < BEAT {
             return Ok(());
         }
@@ -470,7 +346,7 @@ impl Upload {
     }
 
     /// A write failed: out of room is for a resume later, anything else ends the upload.
-    fn fail(&self, inner: &mut Inner, error: &std::io::Error) -> Refusal {
+    fn fail(&self, inner: &mut Content, error: &std::io::Error) -> Refusal {
         let refusal = if is_full(error) { Refusal::NoSpace } else { Refusal::Damaged };
         tracing::error!(%error, upload = self.origin.id.as_str(), "content could not be written");
         inner.failure = Some(refusal.clone());
@@ -478,7 +354,7 @@ impl Upload {
     }
 
     /// The upload crosses a limit: it ends here, nothing else of the customer is touched.
-    async fn reject(&self, inner: &mut Inner, refusal: Refusal) -> Refusal {
+    async fn reject(&self, inner: &mut Content, refusal: Refusal) -> Refusal {
         inner.failure = Some(refusal.clone());
         let finding = Finding { reason: refusal.code().to_owned(), ..Finding::default() };
         self.end_as(UploadState::Rejected, &finding).await;
@@ -486,7 +362,7 @@ impl Upload {
     }
 
     /// The alarm of a window: the upload ends on the spot.
-    async fn infected(&self, inner: &mut Inner, signature: String) -> Refusal {
+    async fn infected(&self, inner: &mut Content, signature: String) -> Refusal {
         // The verdict is clear; whether its last piece reached the disk does not matter any more.
         drop(inner.settle_job().await);
         let refusal = Refusal::Infected { signature: signature.clone() };
@@ -569,7 +445,7 @@ impl Upload {
     }
 
     /// The last piece, the hash, and the move into the vault: one trip to the blocking pool.
-    async fn seal(&self, inner: &mut Inner) -> Result<String, Refusal> {
+    async fn seal(&self, inner: &mut Content) -> Result<String, Refusal> {
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(inner, &error));
         }
@@ -634,96 +510,6 @@ fn told(settled: Settled) -> Result<Outcome, Refusal> {
     }
 }
 
-/// Writes one piece and hashes it while it is warm.
-fn write_piece(
-    spool: &Spool,
-    at: u64,
-    mut buffer: Vec<u8>,
-    hashing: Hashing,
-) -> std::io::Result<Written> {
-    if !buffer.is_empty() {
-        spool.file()?.write_all_at(&buffer, at)?;
-    }
-    let hashing = match hashing {
-        Hashing::Along(mut hasher) if hasher.len() == at || buffer.is_empty() => {
-            hasher.update(&buffer);
-            Hashing::Along(hasher)
-        }
-        Hashing::Along(_) | Hashing::WithTheScan => Hashing::WithTheScan,
-    };
-    buffer.clear();
-    Ok(Written { hashing, buffer })
-}
-
-impl Inner {
-    /// Waits for the piece that is on its way to the disk; its error, if it failed.
-    async fn settle_job(&mut self) -> Option<std::io::Error> {
-        let job = self.job.take()?;
-        match job.await {
-            Ok(Ok(written)) => {
-                self.hashing = written.hashing;
-                self.spare = written.buffer;
-                None
-            }
-            Ok(Err(error)) => Some(self.lose_piece(error)),
-            Err(error) => Some(self.lose_piece(std::io::Error::other(error))),
-        }
-    }
-
-    /// The piece on its way is not on disk: nothing from its beginning on counts.
-    fn lose_piece(&mut self, error: std::io::Error) -> std::io::Error {
-        self.contiguous = self.contiguous.min(self.job_at);
-        self.gaps.clear();
-        error
-    }
-
-    /// Brings what came to a clean end on disk, for a resume: everything up to the first byte that is missing. Gives
-    /// its length; a resume behind a hole would deliver zeros.
-    async fn put_down(&mut self) -> std::io::Result<u64> {
-        let mut result = self.settle_job().await.map_or(Ok(()), Err);
-        if let Some(job) = self.sync_job.take() {
-            let synced = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-            result = result.and(synced);
-        }
-        let buffer = std::mem::take(&mut self.buffer);
-        if result.is_ok() && self.failure.is_none() && !buffer.is_empty() {
-            let (spool, at) = (Arc::clone(&self.spool), self.buffer_at);
-            let end = at.saturating_add(u64::try_from(buffer.len()).unwrap_or(0));
-            result = blocking(move || spool.file()?.write_all_at(&buffer, at)).await;
-            if result.is_ok() {
-                self.advance(at, end);
-            }
-        }
-        if let Err(error) = result
-            && !is_full(&error)
-        {
-            return Err(error);
-        }
-        if self.failure == Some(Refusal::Damaged) {
-            return Err(std::io::Error::other("an earlier write failed"));
-        }
-        let (spool, len) = (Arc::clone(&self.spool), self.contiguous);
-        blocking(move || spool.file()?.set_len(len)).await?;
-        Ok(len)
-    }
-
-    /// Moves the watermark below which nothing is missing.
-    fn advance(&mut self, from: u64, to: u64) {
-        if from <= self.contiguous {
-            self.contiguous = self.contiguous.max(to);
-        } else if self.gaps.len() < GAPS_MAX {
-            self.gaps.insert(from, to);
-        }
-        while let Some((&from, &to)) = self.gaps.first_key_value() {
-            if from > self.contiguous {
-                break;
-            }
-            self.gaps.remove(&from);
-            self.contiguous = self.contiguous.max(to);
-        }
-    }
-}
-
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.is_done.swap(true, Ordering::AcqRel) {
@@ -737,7 +523,7 @@ impl Drop for Upload {
 }
 
 /// The connection is gone without CLOSE: what came is kept for a resume, nothing is kept of nothing.
-async fn break_off(app: &Arc<App>, origin: &Origin, shared: &Arc<tokio::sync::Mutex<Inner>>) {
+async fn break_off(app: &Arc<App>, origin: &Origin, shared: &Arc<tokio::sync::Mutex<Content>>) {
     let mut inner = shared.lock().await;
     if inner.is_over {
         return;
@@ -760,11 +546,6 @@ async fn break_off(app: &Arc<App>, origin: &Origin, shared: &Arc<tokio::sync::Mu
     if let Err(error) = recorded {
         tracing::error!(%error, upload = origin.id.as_str(), "broken upload could not be recorded");
     }
-}
-
-/// Out of room: what came so far is good, and the client may go on later.
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 async fn keep_incomplete(app: &App, origin: &Origin, size: u64) -> store::Result<()> {

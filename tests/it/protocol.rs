@@ -184,7 +184,10 @@ struct Trusting;
 impl russh::client::Handler for Trusting {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, _key: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+    async fn check_server_key(
+        &mut self,
+        _key: &russh::keys::PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
         Ok(true)
     }
 }
@@ -197,7 +200,8 @@ fn an_independent_client_library_reads_what_it_wrote() {
     let content = crate::support::noise(1_500_000, 77);
     let back = runtime.block_on(async {
         let config = Arc::new(russh::client::Config::default());
-        let mut ssh = russh::client::connect(config, ("127.0.0.1", portal.port), Trusting).await.unwrap();
+        let mut ssh =
+            russh::client::connect(config, ("127.0.0.1", portal.port), Trusting).await.unwrap();
         assert!(ssh.authenticate_password(USER, PASSWORD).await.unwrap().success());
         let channel = ssh.channel_open_session().await.unwrap();
         channel.request_subsystem(true, "sftp").await.unwrap();
@@ -206,7 +210,8 @@ fn an_independent_client_library_reads_what_it_wrote() {
         let mut file = sftp.create(&path).await.unwrap();
         file.write_all(&content).await.unwrap();
         file.shutdown().await.unwrap();
-        let names: Vec<String> = sftp.read_dir(IN).await.unwrap().map(|entry| entry.file_name()).collect();
+        let names: Vec<String> =
+            sftp.read_dir(IN).await.unwrap().map(|entry| entry.file_name()).collect();
         assert_eq!(names, ["russh.bin"]);
         assert_eq!(sftp.metadata(&path).await.unwrap().size, Some(1_500_000));
         let mut file = sftp.open(&path).await.unwrap();

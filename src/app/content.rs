@@ -1,0 +1,160 @@
+//! The content of one running upload: what is buffered, on its way to the disk, and on it.
+//!
+//! Knows no client and no database; [`super::upload`] decides what may come and what becomes of it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::JoinHandle;
+
+use super::blocking;
+use super::spool::Spool;
+use super::upload::Base;
+use crate::domain::content::ContentHasher;
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+
+/// Bytes gathered before one write to disk.
+pub(super) const PIECE: usize = 512 * 1024;
+/// Pieces out of order that the watermark remembers.
+const GAPS_MAX: usize = 1024;
+
+pub(super) enum Hashing {
+    /// Every byte so far came in order, so the digest runs along.
+    Along(ContentHasher),
+    /// The client wrote out of order or resumed; the sealed file is read back with the scan.
+    WithTheScan,
+}
+
+/// What a finished disk job gives back.
+pub(super) struct Written {
+    pub(super) hashing: Hashing,
+    pub(super) buffer: Vec<u8>,
+}
+
+/// Invariant: everything below `contiguous` was handed to the disk in one of the jobs, and nothing below it is missing.
+pub(super) struct Content {
+    pub(super) spool: Arc<Spool>,
+    pub(super) buffer: Vec<u8>,
+    pub(super) buffer_at: u64,
+    /// The buffer of the piece before, to be filled next.
+    pub(super) spare: Vec<u8>,
+    pub(super) job: Option<JoinHandle<std::io::Result<Written>>>,
+    /// Where the piece on its way to the disk begins.
+    pub(super) job_at: u64,
+    pub(super) sync_job: Option<JoinHandle<std::io::Result<()>>>,
+    pub(super) hashing: Hashing,
+    /// The end of the last byte, whether or not on disk yet.
+    pub(super) end: u64,
+    /// Everything below was written.
+    pub(super) contiguous: u64,
+    pub(super) gaps: BTreeMap<u64, u64>,
+    pub(super) base: Base,
+    /// Bytes that an earlier connection left.
+    pub(super) resumed: u64,
+    /// This connection has sent something.
+    pub(super) has_written: bool,
+    pub(super) failure: Option<Refusal>,
+    pub(super) is_over: bool,
+    pub(super) mtime: Timestamp,
+    pub(super) reserved: u64,
+    pub(super) synced: u64,
+    pub(super) beat: Instant,
+}
+
+/// Writes one piece and hashes it while it is warm.
+pub(super) fn write_piece(
+    spool: &Spool,
+    at: u64,
+    mut buffer: Vec<u8>,
+    hashing: Hashing,
+) -> std::io::Result<Written> {
+    if !buffer.is_empty() {
+        spool.file()?.write_all_at(&buffer, at)?;
+    }
+    let hashing = match hashing {
+        Hashing::Along(mut hasher) if hasher.len() == at || buffer.is_empty() => {
+            hasher.update(&buffer);
+            Hashing::Along(hasher)
+        }
+        Hashing::Along(_) | Hashing::WithTheScan => Hashing::WithTheScan,
+    };
+    buffer.clear();
+    Ok(Written { hashing, buffer })
+}
+
+impl Content {
+    /// Waits for the piece that is on its way to the disk; its error, if it failed.
+    pub(super) async fn settle_job(&mut self) -> Option<std::io::Error> {
+        let job = self.job.take()?;
+        match job.await {
+            Ok(Ok(written)) => {
+                self.hashing = written.hashing;
+                self.spare = written.buffer;
+                None
+            }
+            Ok(Err(error)) => Some(self.lose_piece(error)),
+            Err(error) => Some(self.lose_piece(std::io::Error::other(error))),
+        }
+    }
+
+    /// The piece on its way is not on disk: nothing from its beginning on counts.
+    fn lose_piece(&mut self, error: std::io::Error) -> std::io::Error {
+        self.contiguous = self.contiguous.min(self.job_at);
+        self.gaps.clear();
+        error
+    }
+
+    /// Brings what came to a clean end on disk, for a resume: everything up to the first byte that is missing. Gives
+    /// its length; a resume behind a hole would deliver zeros.
+    pub(super) async fn put_down(&mut self) -> std::io::Result<u64> {
+        let mut result = self.settle_job().await.map_or(Ok(()), Err);
+        if let Some(job) = self.sync_job.take() {
+            let synced = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            result = result.and(synced);
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        if result.is_ok() && self.failure.is_none() && !buffer.is_empty() {
+            let (spool, at) = (Arc::clone(&self.spool), self.buffer_at);
+            let end = at.saturating_add(u64::try_from(buffer.len()).unwrap_or(0));
+            result = blocking(move || spool.file()?.write_all_at(&buffer, at)).await;
+            if result.is_ok() {
+                self.advance(at, end);
+            }
+        }
+        if let Err(error) = result
+            && !is_full(&error)
+        {
+            return Err(error);
+        }
+        if self.failure == Some(Refusal::Damaged) {
+            return Err(std::io::Error::other("an earlier write failed"));
+        }
+        let (spool, len) = (Arc::clone(&self.spool), self.contiguous);
+        blocking(move || spool.file()?.set_len(len)).await?;
+        Ok(len)
+    }
+
+    /// Moves the watermark below which nothing is missing.
+    pub(super) fn advance(&mut self, from: u64, to: u64) {
+        if from <= self.contiguous {
+            self.contiguous = self.contiguous.max(to);
+        } else if self.gaps.len() < GAPS_MAX {
+            self.gaps.insert(from, to);
+        }
+        while let Some((&from, &to)) = self.gaps.first_key_value() {
+            if from > self.contiguous {
+                break;
+            }
+            self.gaps.remove(&from);
+            self.contiguous = self.contiguous.max(to);
+        }
+    }
+}
+
+/// Out of room: what came so far is good, and the client may go on later.
+pub(super) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
