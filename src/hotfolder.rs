@@ -129,11 +129,6 @@ impl Hotfolder {
         self.root.join(TEMP_DIR).join(temp_name)
     }
 
-    #[must_use]
-    pub fn temp_exists(&self, temp_name: &str) -> bool {
-        self.temp_path(temp_name).exists()
-    }
-
     /// Copies a content to a temporary file while hashing it, compares, sets the customer's time, and makes file
     /// and folder durable. `keep_going` is asked every MiB (to renew the lease).
     ///
@@ -300,11 +295,6 @@ impl Hotfolder {
     pub fn holds(&self, below: &Path, expected: &ContentHash) -> bool {
         let hash = File::open(self.root.join(below)).and_then(|mut f| hash_file(&mut f));
         hash.is_ok_and(|h| h == *expected)
-    }
-
-    #[must_use]
-    pub fn exists(&self, below: &Path) -> bool {
-        self.root.join(below).symlink_metadata().is_ok()
     }
 
     /// Renames a placed file after the customer renamed it (`rename_follows`), if it is untouched.

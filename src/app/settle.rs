@@ -567,9 +567,3 @@ pub(super) async fn open_for_scan(
     })
     .await
 }
-
-/// An event of an upload for use cases of operators.
-#[must_use]
-pub fn operator_event(row: &UploadRow, kind: EventKind, by: &str, reason: &str) -> Event {
-    event_of(row, kind).with("waived_by", by).with("reason", reason)
-}

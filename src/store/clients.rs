@@ -149,15 +149,6 @@ pub async fn contacts(db: impl Db<'_>, client_no: &str) -> Result<Vec<ContactRow
     .await
 }
 
-pub async fn contact(db: impl Db<'_>, id: &str) -> Result<Option<ContactRow>> {
-    sqlx::query_as(
-        "SELECT id, client_no, name, email, favourite, created, updated FROM contacts WHERE id = $1",
-    )
-    .bind(id)
-    .fetch_optional(db)
-    .await
-}
-
 pub async fn delete_contact(db: impl Db<'_>, id: &str) -> Result<u64> {
     let done = sqlx::query("DELETE FROM contacts WHERE id = $1").bind(id).execute(db).await?;
     Ok(done.rows_affected())

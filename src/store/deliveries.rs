@@ -303,16 +303,3 @@ pub async fn retry_now(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64>
     .await?;
     Ok(done.rows_affected())
 }
-
-/// When the next open delivery is due, for the sleep of the worker.
-pub async fn next_due(db: impl Db<'_>, consumer: &str) -> Result<Option<i64>> {
-    use sqlx::Row;
-    let row = sqlx::query(
-        "SELECT MIN(CASE WHEN lease_until > next_try THEN lease_until ELSE next_try END) FROM deliveries \
-         WHERE open = 1 AND consumer = $1",
-    )
-    .bind(consumer)
-    .fetch_one(db)
-    .await?;
-    row.try_get(0)
-}

@@ -117,10 +117,6 @@ pub async fn list(db: impl Db<'_>, filter: &Filter) -> Result<Vec<EventRow>> {
     Ok(rows)
 }
 
-pub async fn last_seq(db: impl Db<'_>) -> Result<i64> {
-    sqlx::query("SELECT COALESCE(MAX(seq), 0) FROM events").fetch_one(db).await?.try_get(0)
-}
-
 /// Notes that running servers must look at something again; inside the transaction of the change.
 pub async fn note_change(
     db: &mut sqlx::AnyConnection,

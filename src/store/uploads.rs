@@ -4,7 +4,7 @@ use sqlx::{FromRow, Row};
 
 use super::batch::{Done, Step, bind, values};
 use super::clients::Db;
-use super::{Result, big, unsigned};
+use super::{Result, big};
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 
@@ -501,16 +501,6 @@ pub async fn open_of_client(db: impl Db<'_>, client_no: &str) -> Result<i64> {
     .fetch_one(db)
     .await?;
     row.try_get(0)
-}
-
-/// Unscanned bytes accepted so far.
-pub async fn scanning_bytes(db: impl Db<'_>) -> Result<u64> {
-    let row = sqlx::query(
-        "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM uploads WHERE state = 'scanning'",
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(unsigned(row.try_get(0)?))
 }
 
 /// Unfinished uploads that nobody has touched since `before`.
