@@ -86,7 +86,9 @@ impl Session {
             entries::delete(tx.db(), &entry.id).await?;
             tx.commit().await.map(|()| true)
         };
-        if !removed.await.map_err(|e: store::StoreError| self.internal("remove a folder", &e))? {
+        let removed = removed.await;
+        self.app.recent.folders.clear();
+        if !removed.map_err(|e: store::StoreError| self.internal("remove a folder", &e))? {
             return Err(Refusal::NotEmpty);
         }
         let event = self.event(EventKind::FolderChanged).project(&spot.project.project_no);
@@ -159,6 +161,7 @@ impl Session {
             Some(there) => renaming.onto(&there).await,
             None => renaming.to_new_name().await,
         };
+        self.app.recent.folders.clear();
         match renamed {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refusal::ReadOnly),

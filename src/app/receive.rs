@@ -77,9 +77,11 @@ impl Session {
         }
         // The name may change between look and write (a release, another session): then look again.
         for _ in 0..TRIES {
+            let spot = self.app.spot(&self.client_no, &self.folders(), path).await?;
             if let Some(upload) = self.try_upload(path, &spot, mode).await? {
                 return Ok(Incoming::Upload(Box::new(upload)));
             }
+            self.app.recent.folders.clear();
         }
         Err(Refusal::Busy)
     }

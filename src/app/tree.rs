@@ -63,6 +63,8 @@ pub struct Spot {
 pub struct Recently {
     pub projects: Recent<(String, String), ProjectRow>,
     pub tickets: Recent<String, Vec<String>>,
+    /// Folders below an area by their path. Whoever inserts a name checks that its folder is still there.
+    pub folders: Recent<String, String>,
     pub free: Recent<(), u64>,
 }
 
@@ -179,6 +181,23 @@ impl App {
         if entry.is_folder() { Ok(entry.id) } else { Err(Refusal::NotAFolder) }
     }
 
+    /// The same, remembered for a moment: thousands of small files go into one folder.
+    async fn folder_key_for_upload(
+        &self,
+        project: &ProjectRow,
+        area: usize,
+        names: &[Name],
+    ) -> Result<String, Refusal> {
+        let path =
+            names.iter().fold(area_key(project, area), |path, name| format!("{path}/{name}"));
+        if let Some(key) = self.recent.folders.get(&path) {
+            return Ok(key);
+        }
+        let key = self.folder_key(project, area, names).await?;
+        self.recent.folders.put(path, key.clone());
+        Ok(key)
+    }
+
     /// Where a new or changed name would stand. Only the upload area takes them.
     ///
     /// # Errors
@@ -199,7 +218,7 @@ impl App {
             Place::Area { area, .. } if !is_upload_area(area) => Err(Refusal::ReadOnly),
             Place::Area { project, area, names } => {
                 let (name, above) = names.split_last().ok_or(Refusal::ReadOnly)?;
-                let parent = self.folder_key(&project, area, above).await?;
+                let parent = self.folder_key_for_upload(&project, area, above).await?;
                 Ok(Spot { project, parent, name: name.clone() })
             }
         }

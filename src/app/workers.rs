@@ -113,6 +113,7 @@ async fn apply(app: &Arc<App>, kind: &str, key: &str) {
         _ => {
             app.recent.projects.clear();
             app.recent.tickets.clear();
+            app.recent.folders.clear();
         }
     }
 }

@@ -65,7 +65,10 @@ macro_rules! listed {
 
 const INSERT: &str = "INSERT INTO entries (id, project_id, parent, name, name_key, kind, is_temporary, \
      released_upload, released_version, current_upload, last_version, mtime, created, updated) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (parent, name) DO NOTHING";
+     SELECT $1, $2, $3, $4, $5, $6, CAST($7 AS BIGINT), $8, CAST($9 AS BIGINT), $10, CAST($11 AS BIGINT), \
+     CAST($12 AS BIGINT), CAST($13 AS BIGINT), CAST($14 AS BIGINT) \
+     WHERE $3 LIKE '%/%' OR EXISTS (SELECT 1 FROM entries WHERE id = $3 AND kind = 'folder') \
+     ON CONFLICT (parent, name) DO NOTHING";
 
 fn insert_values(row: &EntryRow) -> Vec<Value> {
     values![
@@ -86,13 +89,13 @@ fn insert_values(row: &EntryRow) -> Vec<Value> {
     ]
 }
 
-/// Makes a name; 0 rows when it is there already.
+/// Makes a name; 0 rows when it is there already, or its folder no longer is.
 #[must_use]
 pub fn insert_step(row: &EntryRow) -> Step {
     Step { sql: INSERT, values: insert_values(row) }
 }
 
-/// Makes a name; false when it is there already.
+/// Makes a name; false when it is there already, or its folder no longer is.
 pub async fn insert(db: impl Db<'_>, row: &EntryRow) -> Result<bool> {
     let done = bind(sqlx::query(INSERT), insert_values(row)).execute(db).await?;
     Ok(done.rows_affected() > 0)
