@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::origin::event_of;
 use super::session::Session;
 use super::settle::{self, Settled};
-use super::tree::{Place, Spot, is_upload_area};
-use super::upload::{event_of, is_temporary};
+use super::tree::{Place, Spot, is_temporary, is_upload_area};
 use super::{App, mirror, receive, with_app};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;

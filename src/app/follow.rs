@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::origin::Origin;
 use super::scanner::Scanner;
 use super::spool::Spool;
-use super::upload::Origin;
 use super::{App, blocking};
 use crate::clamd::reply::parse_reply;
 use crate::domain::verdict::Answer;

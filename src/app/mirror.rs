@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::origin::event_of;
 use super::settle::MIRROR;
-use super::upload::event_of;
 use super::{App, with_app};
 use crate::config::OnConflict;
 use crate::domain::content::ContentHash;

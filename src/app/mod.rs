@@ -1,6 +1,7 @@
 //! Use cases: one file for each verb phrase of the product. Knows the adapters and the rules, no protocol.
 
 pub mod accounts;
+mod broken;
 pub mod check;
 pub mod clients;
 mod content;
@@ -11,10 +12,14 @@ pub mod login;
 pub mod mirror;
 pub mod operate;
 pub mod orders;
+pub mod origin;
+pub mod outcome;
 pub mod passwords;
+pub mod reading;
 pub mod receive;
 pub mod recent;
 pub mod recovery;
+mod repeat;
 pub mod scanner;
 pub mod scans;
 pub mod session;

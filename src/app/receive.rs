@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::origin::Origin;
 use super::session::Session;
-use super::tree::Spot;
-use super::upload::{Base, Origin, Upload, is_temporary};
+use super::tree::{Spot, is_temporary};
+use super::upload::{Base, Upload};
 use super::writers::take_over;
 use super::{App, with_app};
 use crate::domain::event::EventKind;

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::upload::event_of;
-use super::{App, scans, settle, with_app};
+use super::origin::event_of;
+use super::{App, repeat, scans, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;
 use crate::domain::time::Timestamp;
@@ -137,7 +137,7 @@ async fn seal_recovered(
 ) -> anyhow::Result<()> {
     // The client had no answer and may have sent it before, or may send it again.
     let name = (row.project_no.as_str(), row.path.as_str(), row.id.as_str());
-    if settle::sealed_repeat(app, name, (sealed.0, sealed.1), now).await?.is_some() {
+    if repeat::sealed_repeat(app, name, (sealed.0, sealed.1), now).await?.is_some() {
         return Ok(());
     }
     let event = event_of(row, EventKind::UploadReceived)

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use super::scanner::Scanner;
 use super::settle::{self, Settled};
 use super::upload::CLAMD_CEILING;
-use super::{App, blocking};
+use super::{App, blocking, repeat};
 use crate::clamd::reply::parse_reply;
 use crate::clamd::{Proof, scan_limit};
 use crate::domain::id::Id;
@@ -356,7 +356,7 @@ async fn prepare(app: &Arc<App>, waiting: &Waiting) -> anyhow::Result<Option<(Id
     let Some(id) = Id::parse(&row.id) else { return Ok(None) };
     if row.sha256.is_empty() {
         let sha256 = settle::hash_of(app, &id).await?;
-        if let Some(settled) = settle::note_hash(app, &mut row, &sha256).await? {
+        if let Some(settled) = repeat::note_hash(app, &mut row, &sha256).await? {
             return Ok(Some((id, Prepared::Settled(settled))));
         }
     }

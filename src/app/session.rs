@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::reading::{Content, Reader};
 use super::tree::{
     Attributes, Kind, Listed, Place, STATUS_FILE, folder_attributes, is_upload_area,
 };
@@ -111,14 +112,6 @@ pub struct Session {
     began: Instant,
     droppings: Mutex<HashMap<String, (u64, Timestamp)>>,
     status: Mutex<HashMap<String, (Instant, Arc<str>)>>,
-}
-
-/// Something open for reading.
-pub enum Reader {
-    /// A released content.
-    Content { file: Arc<std::fs::File>, size: u64, mtime: Timestamp, in_memory: bool },
-    /// `Status.txt`, fixed while the handle is open.
-    Text { text: Arc<str>, mtime: Timestamp },
 }
 
 impl Session {
@@ -329,7 +322,7 @@ impl Session {
         });
         let (file, size, in_memory) =
             opened.await.map_err(|e| self.internal("open content", &e))?;
-        Ok(Reader::Content { file, size, mtime: Timestamp(entry.mtime), in_memory })
+        Ok(Reader::Content(Content { file, size, mtime: Timestamp(entry.mtime), in_memory }))
     }
 
     /// The text whose size the client was shown a moment ago.
@@ -353,7 +346,7 @@ impl Session {
 
     fn text_attributes(&self, text: &str, mtime: Timestamp) -> Attributes {
         let size = u64::try_from(text.len()).unwrap_or(0);
-        Attributes { kind: Kind::File, size, mtime, is_writable: false }
+        Attributes { kind: Kind::File, size, mtime, is_writable: false, is_readable: true }
     }
 
     /// Remembers a dropped file, because clients look whether it arrived.
@@ -367,7 +360,7 @@ impl Session {
     fn dropping(&self, path: &VirtualPath) -> Option<Attributes> {
         let droppings = self.droppings.lock().unwrap_or_else(PoisonError::into_inner);
         let (size, mtime) = *droppings.get(&path.to_string())?;
-        Some(Attributes { kind: Kind::File, size, mtime, is_writable: true })
+        Some(Attributes { kind: Kind::File, size, mtime, is_writable: true, is_readable: false })
     }
 
     /// The size of a dropped file of this session.
@@ -381,8 +374,13 @@ impl Session {
         let prefix = format!("{folder}/");
         let here = droppings.iter().filter_map(|(path, (size, mtime))| {
             let name = path.strip_prefix(&prefix).filter(|rest| !rest.contains('/'))?;
-            let attributes =
-                Attributes { kind: Kind::File, size: *size, mtime: *mtime, is_writable: true };
+            let attributes = Attributes {
+                kind: Kind::File,
+                size: *size,
+                mtime: *mtime,
+                is_writable: true,
+                is_readable: false,
+            };
             Some(Listed { name: name.to_owned(), attributes })
         });
         here.collect()

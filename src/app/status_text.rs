@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::App;
-use super::upload::is_temporary;
+use super::tree::is_temporary;
 use crate::domain::account::Language;
 use crate::domain::event::EventKind;
 use crate::domain::refusal;

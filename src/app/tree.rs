@@ -3,6 +3,7 @@
 use super::App;
 use super::recent::Recent;
 use crate::domain::id::Id;
+use crate::domain::listing::{self, Looks};
 use crate::domain::path::{Name, VirtualPath, fold};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
@@ -35,6 +36,8 @@ pub struct Attributes {
     pub size: u64,
     pub mtime: Timestamp,
     pub is_writable: bool,
+    /// Folders, and files with a released version.
+    pub is_readable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,16 @@ pub enum Kind {
 pub struct Listed {
     pub name: String,
     pub attributes: Attributes,
+}
+
+impl Listed {
+    /// The line that `ls -l` would show.
+    #[must_use]
+    pub fn long_line(&self, now: Timestamp) -> String {
+        let Attributes { kind, size, mtime, is_writable, .. } = self.attributes;
+        let looks = Looks { is_folder: kind == Kind::Folder, is_writable };
+        listing::long_line(looks, size, mtime, &self.name, now)
+    }
 }
 
 /// A file's place in the upload folder: its folder's key and its name.
@@ -80,8 +93,10 @@ pub fn is_upload_area(area: usize) -> bool {
     area == 0
 }
 
-pub(super) fn folder_attributes(mtime: Timestamp, is_writable: bool) -> Attributes {
-    Attributes { kind: Kind::Folder, size: 0, mtime, is_writable }
+/// A folder, of no size.
+#[must_use]
+pub fn folder_attributes(mtime: Timestamp, is_writable: bool) -> Attributes {
+    Attributes { kind: Kind::Folder, size: 0, mtime, is_writable, is_readable: true }
 }
 
 impl App {
@@ -231,7 +246,10 @@ impl App {
         if row.kind == "folder" {
             return Some(folder_attributes(Timestamp(row.mtime), is_writable));
         }
-        let file = |size, mtime| Some(Attributes { kind: Kind::File, size, mtime, is_writable });
+        let is_readable = row.released_size.is_some();
+        let file = |size, mtime| {
+            Some(Attributes { kind: Kind::File, size, mtime, is_writable, is_readable })
+        };
         if let (Some(size), Some(state)) = (row.current_size, row.current_state.as_deref()) {
             let unfinished = matches!(state, "receiving" | "incomplete");
             let spooled = Id::parse(&row.current_upload).filter(|_| unfinished);
@@ -240,6 +258,12 @@ impl App {
         }
         file(unsigned(row.released_size?), mtime(row.released_mtime))
     }
+}
+
+/// Whether a name is one that clients use while they write.
+#[must_use]
+pub fn is_temporary(app: &App, name: &str) -> bool {
+    app.config.portal.temporary_names.iter().any(|pattern| pattern.matches(name))
 }
 
 /// Puts the name of an upload back that went when it ended (a false positive): at the top of the upload folder, or
@@ -268,7 +292,7 @@ pub(super) async fn restore_name(app: &App, row: &UploadRow) -> store::Result<()
         name: (*name).to_owned(),
         name_key: fold(name),
         kind: "file".to_owned(),
-        is_temporary: store::flag(super::upload::is_temporary(app, name)),
+        is_temporary: store::flag(is_temporary(app, name)),
         released_upload: String::new(),
         released_version: 0,
         current_upload: row.id.clone(),

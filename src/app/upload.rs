@@ -8,21 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::broken::break_off;
 use super::content::{Content, Hashing, PIECE, is_full, write_piece};
+use super::origin::Origin;
+use super::outcome::Outcome;
 use super::settle::{self, Settled};
 use super::spool::Spool;
 use super::writers::Writer;
-use super::{App, blocking, follow, with_app};
+use super::{App, blocking, follow, repeat, with_app};
 use crate::config::{OnOversize, Patience};
-use crate::domain::account::AccountName;
 use crate::domain::content::ContentHasher;
-use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
-use crate::store::uploads::{self, Finding, UploadRow};
-use crate::store::{self, unsigned};
+use crate::store::uploads::{self, Finding};
 use crate::vault::Sidecar;
 
 /// Synced while bytes come, so that CLOSE is quick at any size (spec section 7).
@@ -34,39 +34,11 @@ pub const CLAMD_CEILING: u64 = 2_147_483_645;
 /// A quota is reserved in steps, so that parallel uploads cannot cross it together.
 const RESERVE_STEP: u64 = 64 << 20;
 
-/// What is fixed when an upload begins.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    pub id: Id,
-    pub account: AccountName,
-    pub client_no: String,
-    pub project_no: String,
-    pub path: String,
-    pub version: i64,
-    pub peer: String,
-    pub session: String,
-    /// Account or configuration, in bytes.
-    pub max_size: u64,
-    pub quota: Option<u64>,
-}
-
 /// The client's content begins with that of another version, copied at the first write.
 #[derive(Debug, Clone)]
 pub enum Base {
     None,
     Version(Id),
-}
-
-/// How CLOSE ends for the client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    Released,
-    /// Received; the verdict follows.
-    ScanPending,
-    /// Received; an operator decides.
-    Held,
-    /// The same file as before; that one's verdict holds.
-    Repeated,
 }
 
 /// An upload that a client is writing; owned by the front's handle.
@@ -494,7 +466,7 @@ impl Upload {
     async fn finish_as_repeat(&self, base: &Id) -> Result<Outcome, Refusal> {
         self.is_done.store(true, Ordering::Release);
         self.app.writers.leave(self.origin.id.as_str(), &self.inner);
-        let repeated = settle::drop_as_repeat(&self.app, &self.origin, base).await;
+        let repeated = repeat::drop_as_repeat(&self.app, &self.origin, base).await;
         let awaited = repeated.map_err(|e| self.app.internal("record a repeat", &e))?;
         self.wait_for(awaited).await
     }
@@ -520,83 +492,4 @@ impl Drop for Upload {
             (Arc::clone(&self.app), Arc::clone(&self.origin), Arc::clone(&self.inner));
         self.app.tasks.spawn(async move { break_off(&app, &origin, &inner).await });
     }
-}
-
-/// The connection is gone without CLOSE: what came is kept for a resume, nothing is kept of nothing.
-async fn break_off(app: &Arc<App>, origin: &Origin, shared: &Arc<tokio::sync::Mutex<Content>>) {
-    let mut inner = shared.lock().await;
-    if inner.is_over {
-        return;
-    }
-    inner.is_over = true;
-    let started = inner.has_written || inner.resumed > 0;
-    let kept = if started { inner.put_down().await } else { Ok(0) };
-    drop(inner);
-    let recorded = match kept {
-        Ok(0) => settle::forget_empty(app, origin).await,
-        Ok(size) => keep_incomplete(app, origin, size).await,
-        Err(error) => {
-            tracing::error!(%error, upload = origin.id.as_str(), "broken upload cannot be kept for a resume");
-            let reason = Refusal::Damaged.code().to_owned();
-            let finding = Finding { reason, ..Finding::default() };
-            settle::end_receiving(app, origin, UploadState::Rejected, &finding).await
-        }
-    };
-    app.writers.leave(origin.id.as_str(), shared);
-    if let Err(error) = recorded {
-        tracing::error!(%error, upload = origin.id.as_str(), "broken upload could not be recorded");
-    }
-}
-
-async fn keep_incomplete(app: &App, origin: &Origin, size: u64) -> store::Result<()> {
-    let now = app.now();
-    let mut tx = app.store.write().await?;
-    let kept =
-        uploads::set_incomplete(tx.db(), origin.id.as_str(), app.node.as_str(), size, now).await?;
-    let event = origin.event(EventKind::UploadIncomplete).with("size", size);
-    if kept > 0 {
-        store::events::insert(tx.db(), &event, now).await?;
-    }
-    tx.commit().await?;
-    if kept > 0 {
-        crate::logging::event(&event);
-    }
-    Ok(())
-}
-
-impl Origin {
-    /// An event about this upload.
-    #[must_use]
-    pub fn event(&self, kind: EventKind) -> Event {
-        let mut event = Event::new(kind)
-            .client(&self.client_no)
-            .account(self.account.as_str())
-            .project(&self.project_no)
-            .path(&self.path)
-            .peer(&self.peer)
-            .with("session", self.session.clone());
-        self.id.as_str().clone_into(&mut event.upload_id);
-        event
-    }
-}
-
-/// An event about an upload as its row tells it.
-#[must_use]
-pub fn event_of(row: &UploadRow, kind: EventKind) -> Event {
-    let mut event = Event::new(kind)
-        .client(&row.client_no)
-        .account(&row.username)
-        .project(&row.project_no)
-        .path(&row.path)
-        .peer(&row.peer)
-        .with("size", unsigned(row.size))
-        .with("sha256", row.sha256.clone());
-    row.id.clone_into(&mut event.upload_id);
-    event
-}
-
-/// Whether a name is one that clients use while they write.
-#[must_use]
-pub fn is_temporary(app: &App, name: &str) -> bool {
-    app.config.portal.temporary_names.iter().any(|pattern| pattern.matches(name))
 }

@@ -5,6 +5,7 @@ pub mod content;
 pub mod event;
 pub mod hotname;
 pub mod id;
+pub mod listing;
 pub mod order;
 pub mod path;
 pub mod refusal;

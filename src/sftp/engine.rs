@@ -17,8 +17,9 @@ use tokio_util::task::TaskTracker;
 use super::files::{self, Open};
 use super::packet::{self, Code, Fields, MAX_PACKET, Malformed, Replies, Request, kind};
 use super::status::code_of;
+use crate::app::outcome::Outcome;
 use crate::app::session::Session;
-use crate::app::upload::{Outcome, Upload};
+use crate::app::upload::Upload;
 use crate::domain::account::Language;
 use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
@@ -448,33 +449,12 @@ struct Told {
 
 /// What a client reads after CLOSE.
 fn close_text(result: Result<Outcome, Refusal>, language: Language, reference: &str) -> Told {
-    let (text, is_shown) = match (&result, language) {
-        (Ok(Outcome::Released | Outcome::Repeated), _) => (String::new(), false),
-        (Ok(Outcome::ScanPending), Language::De) => (
-            format!(
-                "Empfangen, die Virenprüfung läuft noch. Es ist nichts weiter zu tun. [scan-pending {reference}]"
-            ),
-            true,
-        ),
-        (Ok(Outcome::ScanPending), Language::En) => (
-            format!(
-                "Received, the virus check is still running. Nothing more to do. [scan-pending {reference}]"
-            ),
-            true,
-        ),
-        (Ok(Outcome::Held), Language::De) => (
-            format!(
-                "Empfangen, die Druckerei prüft die Datei noch. Es ist nichts weiter zu tun. [held-for-review {reference}]"
-            ),
-            true,
-        ),
-        (Ok(Outcome::Held), Language::En) => (
-            format!(
-                "Received, the print shop checks the file first. Nothing more to do. [held-for-review {reference}]"
-            ),
-            true,
-        ),
-        (Err(refusal), language) => (refusal.told(language, reference), true),
+    let (text, is_shown) = match &result {
+        Ok(Outcome::Released | Outcome::Repeated) => (String::new(), false),
+        Ok(outcome @ (Outcome::ScanPending | Outcome::Held)) => {
+            (outcome.told(language, reference), true)
+        }
+        Err(refusal) => (refusal.told(language, reference), true),
     };
     let code = result.as_ref().map_or_else(code_of, |_| Code::Ok);
     Told { code, text, is_shown }

@@ -1,20 +1,16 @@
 //! What each SFTP request means for the session: the request table.
 
-use std::fs::File;
-use std::io::{self, IoSliceMut};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::vec;
 
 use russh::server::Session as Transport;
-use rustix::io::ReadWriteFlags;
 
 use super::engine::{Broken, Engine, HANDLES_MAX};
 use super::packet::{Code, FileAttributes, MAX_READ, OpenFlags, Request, Shown};
+use crate::app::reading::Reader;
 use crate::app::receive::{Create, Incoming, Start, WriteMode};
-use crate::app::session::Reader;
-use crate::app::tree::{Attributes, Kind, Listed};
+use crate::app::tree::{Attributes, Kind, Listed, folder_attributes};
 use crate::app::upload::Upload;
 use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
@@ -254,16 +250,17 @@ impl Engine {
     ) -> Result<(), Broken> {
         let len = usize::try_from(len.min(MAX_READ)).unwrap_or(0);
         let open = handle_number(handle).and_then(|number| self.open.get(&number));
-        let (file, in_memory, len) = match open {
-            Some(Open::Reader { reader: Reader::Content { file, size, in_memory, .. } }) => {
-                if offset >= *size {
+        let (content, len) = match open {
+            Some(Open::Reader { reader: Reader::Content(content) }) => {
+                if offset >= content.size {
                     self.replies.status(id, Code::Eof, "", "");
                     return Ok(());
                 }
                 // Short only at the end: clients rely on it (draft section 6.4), and a short answer in the middle is
                 // taken for the file's end or leaves a hole.
-                let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
-                (Arc::clone(file), *in_memory, len.min(left))
+                let left =
+                    usize::try_from(content.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+                (content.clone(), len.min(left))
             }
             Some(Open::Reader { reader: Reader::Text { text, .. } }) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
@@ -282,10 +279,9 @@ impl Engine {
             }
         };
         // What is in the page cache is read here and now; only a real disk access goes to the blocking pool.
-        let read =
-            self.replies.data_from(id, len, |buffer| read_cached(&file, buffer, offset, in_memory));
+        let read = self.replies.data_from(id, len, |buffer| content.read_cached(buffer, offset));
         let result = match read {
-            Ok(0) | Err(_) => match read_blocking(file, offset, len).await {
+            Ok(0) | Err(_) => match content.read_waiting(offset, len).await {
                 Ok(bytes) => {
                     self.replies.data(id, &bytes);
                     Ok(())
@@ -320,8 +316,13 @@ impl Engine {
         handle: &[u8],
         transport: &mut Transport,
     ) -> Result<(), Broken> {
-        let file =
-            |size, mtime, is_writable| Attributes { kind: Kind::File, size, mtime, is_writable };
+        let file = |size, mtime, is_writable| Attributes {
+            kind: Kind::File,
+            size,
+            mtime,
+            is_writable,
+            is_readable: true,
+        };
         let now = self.session.app.now();
         let attributes = match handle_number(handle).and_then(|number| self.open.get(&number)) {
             Some(Open::Upload { upload, .. }) => {
@@ -329,15 +330,13 @@ impl Engine {
                 file(size, if mtime.is_never() { now } else { mtime }, true)
             }
             Some(Open::Dropping { size, .. }) => file(*size, now, true),
-            Some(Open::Reader { reader: Reader::Content { size, mtime, .. } }) => {
-                file(*size, *mtime, true)
+            Some(Open::Reader { reader: Reader::Content(content) }) => {
+                file(content.size, content.mtime, true)
             }
             Some(Open::Reader { reader: Reader::Text { text, mtime } }) => {
                 file(u64::try_from(text.len()).unwrap_or(0), *mtime, false)
             }
-            Some(Open::Folder { .. }) => {
-                Attributes { kind: Kind::Folder, size: 0, mtime: now, is_writable: false }
-            }
+            Some(Open::Folder { .. }) => folder_attributes(now, false),
             None => return self.done(id, Err(Refusal::BadHandle), None, transport).await,
         };
         self.replies.attributes(id, &shown(&attributes));
@@ -405,12 +404,7 @@ impl Engine {
         };
         match listed {
             Ok(mut names) => {
-                let folder = Attributes {
-                    kind: Kind::Folder,
-                    size: 0,
-                    mtime: self.session.app.now(),
-                    is_writable: false,
-                };
+                let folder = folder_attributes(self.session.app.now(), false);
                 let dots =
                     [".", ".."].map(|name| Listed { name: name.to_owned(), attributes: folder });
                 names.splice(0..0, dots);
@@ -436,7 +430,7 @@ impl Engine {
         }
         let lines = page.iter().map(|listed| {
             let shown = shown(&listed.attributes);
-            (listed.name.as_str(), long_name(listed, shown, now), shown)
+            (listed.name.as_str(), listed.long_line(now), shown)
         });
         self.replies.names(id, lines);
         Ok(())
@@ -542,50 +536,4 @@ fn shown(attributes: &Attributes) -> Shown {
         (Kind::File, false) => 0o100_444,
     };
     Shown { size: attributes.size, mode, mtime: attributes.mtime.seconds() }
-}
-
-/// A line as `ls -l` writes it; clients show it and some parse it.
-fn long_name(listed: &Listed, shown: Shown, now: Timestamp) -> String {
-    let mode = match (listed.attributes.kind, listed.attributes.is_writable) {
-        (Kind::Folder, true) => "drwxr-xr-x",
-        (Kind::Folder, false) => "dr-xr-xr-x",
-        (Kind::File, true) => "-rw-r--r--",
-        (Kind::File, false) => "-r--r--r--",
-    };
-    let date = ls_date(shown.mtime, now);
-    format!("{mode}    1 portal   portal   {:>12} {date} {}", shown.size, listed.name)
-}
-
-fn ls_date(mtime: u32, now: Timestamp) -> String {
-    const HALF_YEAR: u32 = 182 * 24 * 3600;
-    let Ok(moment) = time::OffsetDateTime::from_unix_timestamp(i64::from(mtime)) else {
-        return String::new();
-    };
-    let month: String = moment.month().to_string().chars().take(3).collect();
-    if now.seconds().abs_diff(mtime) < HALF_YEAR {
-        format!("{month} {:>2} {:02}:{:02}", moment.day(), moment.hour(), moment.minute())
-    } else {
-        format!("{month} {:>2}  {}", moment.day(), moment.year())
-    }
-}
-
-/// Fills the buffer without waiting for the disk, or says that it cannot (0): a part of it may not be cached.
-fn read_cached(file: &File, buffer: &mut [u8], offset: u64, in_memory: bool) -> io::Result<usize> {
-    let wanted = buffer.len();
-    let n = if in_memory {
-        file.read_at(buffer, offset)?
-    } else {
-        let mut slices = [IoSliceMut::new(buffer)];
-        rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT)?
-    };
-    Ok(if n == wanted { n } else { 0 })
-}
-
-async fn read_blocking(file: Arc<File>, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let read = tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0u8; len];
-        file.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer)
-    });
-    read.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

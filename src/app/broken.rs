@@ -1,0 +1,59 @@
+//! Uploads whose connection was lost: what came is kept for a resume.
+
+use std::sync::Arc;
+
+use super::App;
+use super::content::Content;
+use super::origin::Origin;
+use super::settle;
+use crate::domain::event::EventKind;
+use crate::domain::refusal::Refusal;
+use crate::domain::upload::UploadState;
+use crate::store;
+use crate::store::uploads::{self, Finding};
+
+/// The connection is gone without CLOSE: what came is kept for a resume, nothing is kept of nothing.
+pub(super) async fn break_off(
+    app: &Arc<App>,
+    origin: &Origin,
+    shared: &Arc<tokio::sync::Mutex<Content>>,
+) {
+    let mut inner = shared.lock().await;
+    if inner.is_over {
+        return;
+    }
+    inner.is_over = true;
+    let started = inner.has_written || inner.resumed > 0;
+    let kept = if started { inner.put_down().await } else { Ok(0) };
+    drop(inner);
+    let recorded = match kept {
+        Ok(0) => settle::forget_empty(app, origin).await,
+        Ok(size) => keep_incomplete(app, origin, size).await,
+        Err(error) => {
+            tracing::error!(%error, upload = origin.id.as_str(), "broken upload cannot be kept for a resume");
+            let reason = Refusal::Damaged.code().to_owned();
+            let finding = Finding { reason, ..Finding::default() };
+            settle::end_receiving(app, origin, UploadState::Rejected, &finding).await
+        }
+    };
+    app.writers.leave(origin.id.as_str(), shared);
+    if let Err(error) = recorded {
+        tracing::error!(%error, upload = origin.id.as_str(), "broken upload could not be recorded");
+    }
+}
+
+async fn keep_incomplete(app: &App, origin: &Origin, size: u64) -> store::Result<()> {
+    let now = app.now();
+    let mut tx = app.store.write().await?;
+    let kept =
+        uploads::set_incomplete(tx.db(), origin.id.as_str(), app.node.as_str(), size, now).await?;
+    let event = origin.event(EventKind::UploadIncomplete).with("size", size);
+    if kept > 0 {
+        store::events::insert(tx.db(), &event, now).await?;
+    }
+    tx.commit().await?;
+    if kept > 0 {
+        crate::logging::event(&event);
+    }
+    Ok(())
+}
