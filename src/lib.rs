@@ -44,12 +44,15 @@
 //! resumable). Deliveries in `placing` look for their temporary file: there means rename now, gone means it has happened.
 
 pub mod app;
+pub mod certificate;
 pub mod clamd;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod ftps;
 pub mod guard;
 pub mod hotfolder;
+pub mod listen;
 pub mod logging;
 pub mod serve;
 pub mod sftp;

@@ -18,9 +18,9 @@ use crate::app::{App, Clock, new_id, recovery, workers};
 use crate::config::Config;
 use crate::guard::Guard;
 use crate::hotfolder::Hotfolder;
-use crate::sftp;
 use crate::store::{Store, nodes};
 use crate::vault::{self, Vault};
+use crate::{ftps, listen, sftp};
 
 /// Connections may finish their transfers for 30 s; what then still runs is cut.
 const LAST_WAIT: Duration = Duration::from_secs(40);
@@ -87,14 +87,15 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
     let pid = std::process::id();
     nodes::insert(app.store.db(), app.node.as_str(), &workers::host_name(), pid, app.now()).await?;
     recovery::at_start(&app).await.context("recovery")?;
-    let listeners = sftp::bind(&app).await?;
+    let sftp_listeners = listen::bind("sftp.listen", &app.config.sftp.listen).await?;
+    let ftps_listeners = ftps::bind(&app, workers::host_name()).await?;
     workers::start(&app, app.config.data_dir.join("control.sock"));
     let guard = Guard::new(Arc::clone(&app));
     app.tasks.spawn(Arc::clone(&guard).follow_bans());
-    for listener in &listeners {
-        tracing::info!(address = %listener.local_addr()?, "sftp listens");
+    sftp::serve(&app, &guard, sftp_listeners, keys);
+    if let Some(listeners) = ftps_listeners {
+        ftps::serve(&app, &guard, listeners)?;
     }
-    sftp::serve(&app, &guard, listeners, keys);
     tracing::info!(node = app.node.as_str(), version = env!("CARGO_PKG_VERSION"), "ready");
     stop.cancelled().await;
     shut_down(&app).await;

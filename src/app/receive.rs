@@ -114,7 +114,9 @@ impl Session {
         }
     }
 
-    fn max_size(&self) -> u64 {
+    /// The largest file that may come, in bytes.
+    #[must_use]
+    pub fn max_size(&self) -> u64 {
         self.settings().max_file_bytes.unwrap_or(self.app.config.limits.max_file_size)
     }
 

@@ -20,7 +20,7 @@ use crate::domain::id::Id;
 use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::store::{entries, orders};
+use crate::store::{entries, orders, unsigned, uploads};
 use crate::vault;
 
 /// Droppings remembered for one session; beyond it they are accepted and forgotten.
@@ -323,6 +323,24 @@ impl Session {
         let (file, size, in_memory) =
             opened.await.map_err(|e| self.internal("open content", &e))?;
         Ok(Reader::Content(Content { file, size, mtime: Timestamp(entry.mtime), in_memory }))
+    }
+
+    /// Size in bytes and SHA-256 (hex) of a released file, as they were when it was sealed.
+    ///
+    /// # Errors
+    /// As [`Session::open_for_reading`].
+    pub async fn digest(&self, path: &VirtualPath) -> Result<(u64, String), Refusal> {
+        let Place::Area { project, area, names } = self.locate(path).await? else {
+            return Err(Refusal::Unsupported);
+        };
+        let entry = self.app.entry_at(&project, area, &names).await?;
+        if entry.is_folder() {
+            return Err(Refusal::IsAFolder);
+        }
+        let released = uploads::upload(self.app.store.db(), &entry.released_upload).await;
+        let released = released.map_err(|e| self.internal("look up upload", &e))?;
+        let row = released.filter(|row| !row.sha256.is_empty()).ok_or(Refusal::NotReleased)?;
+        Ok((unsigned(row.size), row.sha256))
     }
 
     /// The text whose size the client was shown a moment ago.

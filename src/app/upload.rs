@@ -395,6 +395,33 @@ impl Upload {
         self.wait_for(verdict).await
     }
 
+    /// A resume without a new byte completes an unfinished upload. For protocols whose end of data says "this is all",
+    /// unlike a CLOSE.
+    pub async fn accept_as_whole(&self) {
+        let mut inner = self.inner.lock().await;
+        inner.has_written |= inner.resumed > 0;
+    }
+
+    /// The connection is gone or the client gave up: what came is kept for a resume, which may begin at once.
+    pub async fn abandon(self) {
+        if let Some(broken_off) = self.break_off()
+            && let Err(error) = broken_off.await
+        {
+            tracing::error!(%error, upload = self.origin.id.as_str(), "broken upload could not be kept");
+        }
+    }
+
+    /// In a task of its own, so that nothing interrupts it; none when the upload has ended already.
+    fn break_off(&self) -> Option<tokio::task::JoinHandle<()>> {
+        if self.is_done.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        self.follower.stop();
+        let (app, origin, inner) =
+            (Arc::clone(&self.app), Arc::clone(&self.origin), Arc::clone(&self.inner));
+        Some(self.app.tasks.spawn(async move { break_off(&app, &origin, &inner).await }))
+    }
+
     async fn wait_for(&self, verdict: settle::Awaited) -> Result<Outcome, Refusal> {
         let mut receiver = match verdict {
             settle::Awaited::Settled(settled) => return told(settled),
@@ -484,12 +511,7 @@ fn told(settled: Settled) -> Result<Outcome, Refusal> {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if self.is_done.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.follower.stop();
-        let (app, origin, inner) =
-            (Arc::clone(&self.app), Arc::clone(&self.origin), Arc::clone(&self.inner));
-        self.app.tasks.spawn(async move { break_off(&app, &origin, &inner).await });
+        // It goes on without being awaited.
+        drop(self.break_off());
     }
 }

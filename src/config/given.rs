@@ -9,12 +9,7 @@ use super::load::{ConfigError, Source};
 use super::value::quoted;
 
 /// Keys of spec section 4 that a later version will know.
-const LATER: [&str; 23] = [
-    "ftps.passive_ports",
-    "ftps.passive_host",
-    "ftps.certificate",
-    "ftps.private_key",
-    "ftps.require_session_reuse",
+const LATER: [&str; 18] = [
     "web.base_url",
     "web.tls",
     "web.trusted_proxies",
@@ -36,13 +31,8 @@ const LATER: [&str; 23] = [
 ];
 
 /// Services that may be switched off already, so that a file for a later version can be used.
-const SERVICES: [(&str, &str); 5] = [
-    ("ftps.listen", "FTPS"),
-    ("ftps.implicit_listen", "FTPS"),
-    ("web.listen", "web"),
-    ("api.listen", "order API"),
-    ("admin.listen", "admin"),
-];
+const SERVICES: [(&str, &str); 3] =
+    [("web.listen", "web"), ("api.listen", "order API"), ("admin.listen", "admin")];
 
 const LATER_TEXT: &str = "not part of this version of ptportal; remove it";
 

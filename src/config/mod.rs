@@ -13,6 +13,7 @@ mod value;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub database: Database,
     pub sftp: Sftp,
+    pub ftps: Ftps,
     pub scan: Scan,
     pub hotfolder: Hotfolder,
     pub portal: Portal,
@@ -61,6 +63,23 @@ pub struct Sftp {
     /// Adds DH group 16/18 and plain hmac-sha2 for old clients.
     pub legacy_algorithms: bool,
     pub host_key_dir: PathBuf,
+}
+
+/// `[ftps]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Ftps {
+    /// Explicit TLS; empty switches it off.
+    pub listen: Vec<SocketAddr>,
+    /// TLS from the first byte.
+    pub implicit_listen: Vec<SocketAddr>,
+    pub passive_ports: RangeInclusive<u16>,
+    /// What PASV announces behind NAT: an IPv4 address or a name; none: the address the client came to.
+    pub passive_host: Option<String>,
+    /// PEM, the whole chain.
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    /// Data connections must resume the control connection's TLS session.
+    pub require_session_reuse: bool,
 }
 
 /// `[scan]` (spec section 4).

@@ -4,8 +4,8 @@ use super::load::ConfigError;
 use super::reader::Reader;
 use super::value::{self, GIB, MIB};
 use super::{
-    ClamdAddress, Config, Database, Hotfolder, Limits, Log, LogFormat, OnConflict, OnEncrypted,
-    OnOversize, Portal, Scan, Sftp, Transport,
+    ClamdAddress, Config, Database, Ftps, Hotfolder, Limits, Log, LogFormat, OnConflict,
+    OnEncrypted, OnOversize, Portal, Scan, Sftp, Transport,
 };
 
 /// Names of clients while an upload runs: `WinSCP`, rclone, lftp, browsers, Cyberduck.
@@ -28,6 +28,15 @@ pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
             listen: reader.addresses("sftp.listen", &["[::]:2022"])?,
             legacy_algorithms: reader.switch("sftp.legacy_algorithms", false)?,
             host_key_dir: reader.path("sftp.host_key_dir", "certs")?,
+        },
+        ftps: Ftps {
+            listen: reader.addresses("ftps.listen", &["[::]:2121"])?,
+            implicit_listen: reader.addresses("ftps.implicit_listen", &[])?,
+            passive_ports: reader.parsed("ftps.passive_ports", "50000-50999", value::port_range)?,
+            passive_host: reader.parsed("ftps.passive_host", "", value::host_or_none)?,
+            certificate: reader.path("ftps.certificate", "certs/server.crt")?,
+            private_key: reader.path("ftps.private_key", "certs/server.key")?,
+            require_session_reuse: reader.switch("ftps.require_session_reuse", false)?,
         },
         scan: scan(reader)?,
         hotfolder: hotfolder(reader)?,

@@ -218,15 +218,13 @@ fn keys_of_later_versions_are_named_as_such() {
         "[retention]\nevents = \"2y\"",
         "[hooks]\ndir = \"hooks\"",
         "[[webhook]]\nurl = \"https://example.org\"",
-        "[ftps]\npassive_host = \"\"",
         "[api]\ntls = true",
         "[admin]",
-        "[ftps]",
         "[mail]",
     ] {
         check_error(toml, &["not part of this version of ptportal"]);
     }
-    check_error("[ftps]\nlisten = [\"[::]:2121\"]", &["the FTPS service", "set it to []"]);
+    check_error("[web]\nlisten = [\"[::]:8080\"]", &["the web service", "set it to []"]);
     check_error("[admin]\nlisten = \"\"", &["ptportal.toml:2: admin.listen", "set it to []"]);
     let off = "[ftps]\nlisten = []\nimplicit_listen = []\n[web]\nlisten = []\n[api]\nlisten = []";
     assert!(read(off, &[]).is_ok());

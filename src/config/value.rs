@@ -1,6 +1,7 @@
 //! The meaning of single values. Each function returns the value or the problem and its remedy.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -117,6 +118,34 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
             quoted(text)
         )
     })
+}
+
+/// `50000-50999`, both ends included.
+pub(super) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let wrong =
+        || format!("{} is not a range of ports; write for example 50000-50999", quoted(text));
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    match (port(first), port(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
+        (Some(_), Some(_)) => {
+            Err(format!("{} ends before it begins; write the lower port first", quoted(text)))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// A host name or an IPv4 address; empty is none.
+pub(super) fn host_or_none(text: &str) -> Result<Option<String>, String> {
+    let is_host = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    match text {
+        "" => Ok(None),
+        text if text.len() <= 253 && text.chars().all(is_host) => Ok(Some(text.to_owned())),
+        text => Err(format!(
+            "{} is neither an IPv4 address nor a host name; write for example 203.0.113.7 (IPv6 clients use EPSV, which needs no address)",
+            quoted(text)
+        )),
+    }
 }
 
 pub(super) fn pattern(text: &str) -> Result<Pattern, String> {

@@ -140,12 +140,15 @@ pub struct Settings {
     pub language: Option<Language>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_file: Option<bool>,
+    /// FTPS uploads of a client that ends them without close_notify are taken as complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerate_missing_close_notify: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username_pattern: Option<String>,
 }
 
 /// Settings that belong to services which this version does not have.
-const LATER: [&str; 3] = ["upload_rate", "download_rate", "tolerate_missing_close_notify"];
+const LATER: [&str; 2] = ["upload_rate", "download_rate"];
 
 impl Settings {
     /// Reads the object of a row.
@@ -176,6 +179,9 @@ impl Settings {
             expires_at: self.expires_at.or(base.expires_at),
             language: self.language.or(base.language),
             status_file: self.status_file.or(base.status_file),
+            tolerate_missing_close_notify: self
+                .tolerate_missing_close_notify
+                .or(base.tolerate_missing_close_notify),
             username_pattern: self.username_pattern.or(base.username_pattern),
         }
     }
@@ -224,10 +230,10 @@ impl Settings {
                 .parse::<u64>()
                 .map(Into::into)
                 .map_err(|_| format!("{key}: {value:?} is not a whole number")),
-            "status_file" => match value {
+            "status_file" | "tolerate_missing_close_notify" => match value {
                 "true" | "1" => Ok(true.into()),
                 "false" | "0" => Ok(false.into()),
-                other => Err(format!("status_file: {other:?} is not true or false")),
+                other => Err(format!("{key}: {other:?} is not true or false")),
             },
             "expires_at" | "language" | "username_pattern" => Ok(value.into()),
             later if LATER.contains(&later) => {
@@ -236,7 +242,7 @@ impl Settings {
             other => Err(format!(
                 "there is no account setting {other:?}; known are folders, quota_bytes, max_file_bytes, \
                  allowed_extensions, denied_extensions, protocols, allowed_networks, max_sessions, \
-                 expires_at, language, status_file, username_pattern"
+                 expires_at, language, status_file, tolerate_missing_close_notify, username_pattern"
             )),
         }
     }

@@ -243,7 +243,7 @@ pub(super) fn is_forbidden(character: char) -> bool {
 }
 
 /// UTF-8 if all of it is, else Windows-1252, which old Windows clients send.
-fn decode(raw: &[u8]) -> Cow<'_, str> {
+pub fn decode(raw: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(raw) {
         Ok(text) => Cow::Borrowed(text),
         Err(_not_utf8) => WINDOWS_1252.decode_without_bom_handling(raw).0,

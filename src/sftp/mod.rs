@@ -24,6 +24,7 @@ use self::client::{Activity, Client, methods};
 use self::wire::Wire;
 use crate::app::App;
 use crate::guard::Guard;
+use crate::listen;
 
 /// Rejections take at least this long.
 const REJECTION: Duration = Duration::from_millis(300);
@@ -32,8 +33,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const WATCH: Duration = Duration::from_secs(2);
 /// Running transfers may finish for this long after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
-/// Pause after an accept that failed (no descriptors left): never spin, never give up.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The algorithms of spec section 9: no finite-field DH, no chacha20, no SHA-1, no compression.
 fn algorithms(legacy: bool, keys: &[PrivateKey]) -> Preferred {
@@ -93,19 +92,6 @@ fn rekey_limits() -> russh::Limits {
     russh::Limits::new(bytes, bytes, Duration::from_secs(3600))
 }
 
-/// Opens the listeners; accepting begins with [`serve`].
-///
-/// # Errors
-/// When an address cannot be had.
-pub async fn bind(app: &App) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in &app.config.sftp.listen {
-        let listener = TcpListener::bind(address).await;
-        listeners.push(listener.map_err(|e| anyhow::anyhow!("sftp.listen {address}: {e}"))?);
-    }
-    Ok(listeners)
-}
-
 /// Serves SFTP on the listeners until shutdown.
 pub fn serve(
     app: &Arc<App>,
@@ -116,27 +102,13 @@ pub fn serve(
     let config = Arc::new(transport_config(app, keys));
     for listener in listeners {
         let (app, guard, config) = (Arc::clone(app), Arc::clone(guard), Arc::clone(&config));
-        app.clone().tasks.spawn(accept(app, guard, config, listener));
-    }
-}
-
-async fn accept(app: Arc<App>, guard: Arc<Guard>, config: Arc<Config>, listener: TcpListener) {
-    loop {
-        let accepted = tokio::select! {
-            () = app.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+        let serve = {
+            let app = Arc::clone(&app);
+            move |stream, peer| {
+                connection(Arc::clone(&app), Arc::clone(&guard), Arc::clone(&config), stream, peer)
+            }
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (app, guard, config) =
-                    (Arc::clone(&app), Arc::clone(&guard), Arc::clone(&config));
-                app.clone().tasks.spawn(connection(app, guard, config, stream, peer));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        app.clone().tasks.spawn(listen::accept(app, listener, serve));
     }
 }
 
@@ -156,9 +128,6 @@ async fn connection(
             return;
         }
     };
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
-    }
     let kill = CancellationToken::new();
     let activity = Activity::new();
     let client = Client::new(Arc::clone(&app), guard, ticket, address, Arc::clone(&activity));

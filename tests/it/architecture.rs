@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 const LAYERS: [(&str, &[&str]); 4] = [
     ("domain", &["domain"]),
-    ("adapter", &["store", "vault", "clamd", "hotfolder"]),
+    ("adapter", &["store", "vault", "clamd", "hotfolder", "certificate"]),
     ("app", &["app"]),
-    ("front", &["sftp", "cli", "guard", "serve"]),
+    ("front", &["sftp", "ftps", "cli", "guard", "listen", "serve"]),
 ];
 
 /// Known to everyone: types of the configuration, field names of the log.

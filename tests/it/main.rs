@@ -24,6 +24,7 @@ mod configuration;
 mod crash;
 mod deadlocks;
 mod delivery;
+mod ftps;
 mod limits;
 mod protocol;
 mod scanning;

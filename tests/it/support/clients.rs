@@ -125,12 +125,55 @@ impl Instance {
         command.current_dir(self.path()).stdin(Stdio::null()).output().unwrap().into()
     }
 
+    /// curl over FTPS; `path` begins at the root of the tree.
+    pub(crate) fn curl_ftps(&self, path: &str, arguments: &[&str]) -> Said {
+        let url = format!("ftp://127.0.0.1:{}{path}", self.ftps_port);
+        let mut all = vec!["--ssl-reqd"];
+        all.extend(arguments);
+        all.push(&url);
+        self.curl(&all)
+    }
+
+    /// lftp over FTPS; the commands end with its own exit status.
+    pub(crate) fn lftp(&self, commands: &str) -> Said {
+        let script = format!(
+            "set net:max-retries 2\nset net:timeout 20\nset net:reconnect-interval-base 1\n\
+             set ftp:ssl-force true\nset ftp:ssl-protect-data true\nset ssl:verify-certificate no\n\
+             set cmd:fail-exit true\nopen -u {USER},\"{PASSWORD}\" ftp://127.0.0.1:{}\n{commands}\n",
+            self.ftps_port
+        );
+        let name = self.file(&format!("lftp-{:x}", super::random()));
+        std::fs::write(&name, script).unwrap();
+        let mut command = Command::new("lftp");
+        command.arg("-f").arg(&name).env("HOME", self.path()).current_dir(self.path());
+        command.stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    /// Runs a Python script with ftplib: `portal()` logs in under TLS, `portal(reuse=True)` resumes the session on data
+    /// connections, `raw()` is a socket to the control port.
+    pub(crate) fn ftplib(&self, script: &str) -> Said {
+        let head = format!(
+            "PORT = {port}\nUSER = {USER:?}\nPASSWORD = {PASSWORD:?}\nIN = {folder:?}\n{}\n",
+            include_str!("ftplib.py"),
+            port = self.ftps_port,
+            folder = super::instance::IN,
+        );
+        let name = self.file(&format!("ftplib-{:x}.py", super::random()));
+        std::fs::write(&name, format!("{head}\n{script}\n")).unwrap();
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(&name).current_dir(self.path()).stdin(Stdio::null()).output().unwrap().into()
+    }
+
     pub(crate) fn rclone(&self, arguments: &[&str]) -> Said {
         let remote = format!(
             "[portal]\ntype = sftp\nhost = 127.0.0.1\nport = {}\nuser = {USER}\nkey_file = {}\n\
-             shell_type = none\nmd5sum_command = none\nsha1sum_command = none\n",
+             shell_type = none\nmd5sum_command = none\nsha1sum_command = none\n\
+             [ftps]\ntype = ftp\nhost = 127.0.0.1\nport = {}\nuser = {USER}\npass = {}\n\
+             explicit_tls = true\nno_check_certificate = true\n",
             self.port,
             self.file("id").display(),
+            self.ftps_port,
+            obscured(),
         );
         std::fs::write(self.file("rclone.conf"), remote).unwrap();
         let mut command = Command::new("rclone");
@@ -142,4 +185,14 @@ impl Instance {
 /// Whether two files hold the same bytes.
 pub(crate) fn same(a: &Path, b: &Path) -> bool {
     Command::new("cmp").arg("-s").arg(a).arg(b).status().unwrap().success()
+}
+
+/// The password as rclone's configuration wants it.
+fn obscured() -> String {
+    static OBSCURED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let obscure = || {
+        let output = Command::new("rclone").args(["obscure", PASSWORD]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    OBSCURED.get_or_init(obscure).clone()
 }

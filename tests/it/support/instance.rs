@@ -72,6 +72,7 @@ impl Setup {
 pub(crate) struct Instance {
     dir: TempDir,
     pub(crate) port: u16,
+    pub(crate) ftps_port: u16,
     server: Option<Child>,
     pub(crate) clamd: Option<Clamd>,
     environment: Vec<(String, String)>,
@@ -87,14 +88,19 @@ impl Instance {
             let address = format!("\"unix:{}\"", clamd.socket().display());
             setup = setup.set("scan", "clamd", &address);
         }
-        let port = free_port();
-        let setup = setup.set("sftp", "listen", &format!("[\"127.0.0.1:{port}\"]"));
+        let (port, ftps_port) = (free_port(), free_port());
+        let setup = setup.set("sftp", "listen", &format!("[\"127.0.0.1:{port}\"]")).set(
+            "ftps",
+            "listen",
+            &format!("[\"127.0.0.1:{ftps_port}\"]"),
+        );
         let mut text = String::new();
         for (section, lines) in &setup.lines {
             text.push_str(&format!("[{section}]\n{}\n", lines.join("\n")));
         }
         std::fs::write(dir.path().join("ptportal.toml"), text).unwrap();
-        let mut instance = Self { dir, port, server: None, clamd, environment: setup.environment };
+        let environment = setup.environment;
+        let mut instance = Self { dir, port, ftps_port, server: None, clamd, environment };
         instance.sample_data();
         instance.serve();
         instance
@@ -142,7 +148,7 @@ impl Instance {
             let started = self.server.as_ref().unwrap().id();
             eventually(&format!("the scanner of {started} is looked at"), || {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
-                let last = text.rsplit("sftp listens").next().unwrap_or_default().to_owned();
+                let last = text.rsplit("sftp.listen").next().unwrap_or_default().to_owned();
                 last.contains("scanner.ready") || last.contains("scanner.away")
             });
         }

@@ -1,0 +1,248 @@
+//! ADAPTER the server's TLS certificate: PEM files, made when both are missing, read again when they change.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::domain::time::Timestamp;
+
+/// A certificate of our own lasts this long: customers' programs remember it, and nobody is there to renew it.
+const LASTS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Less time than this left is worth a warning.
+pub const WARN_BEFORE: Duration = Duration::from_secs(21 * 24 * 3600);
+
+/// Why there is no certificate to show.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", .path.display())]
+pub struct CertificateError {
+    path: PathBuf,
+    problem: String,
+}
+
+fn wrong(path: &Path, problem: impl ToString) -> CertificateError {
+    CertificateError { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// What files looked like when they were read.
+type Stamp = Option<[(u64, i64, i64); 2]>;
+
+#[derive(Debug)]
+struct Current {
+    key: Arc<CertifiedKey>,
+    expires: Timestamp,
+    is_self_signed: bool,
+    stamp: Stamp,
+}
+
+/// The certificate that new handshakes get.
+#[derive(Debug)]
+pub struct Certificate {
+    chain: PathBuf,
+    private_key: PathBuf,
+    current: RwLock<Current>,
+}
+
+/// What an operator wants to know of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    pub expires: Timestamp,
+    pub is_self_signed: bool,
+}
+
+impl Validity {
+    /// Whole days until it expires; negative afterwards.
+    #[must_use]
+    pub fn days_left(&self, now: Timestamp) -> i64 {
+        self.expires.0.saturating_sub(now.0).div_euclid(24 * 3600 * 1000)
+    }
+}
+
+impl Certificate {
+    /// Reads the files; makes a self-signed certificate when both are missing.
+    ///
+    /// # Errors
+    /// Files that cannot be read, do not belong together, or a key that everyone may read.
+    pub fn load_or_make(
+        chain: &Path,
+        private_key: &Path,
+        names: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Self, CertificateError> {
+        if !chain.exists() && !private_key.exists() {
+            make(chain, private_key, names, now)?;
+        }
+        let current = RwLock::new(read(chain, private_key)?);
+        Ok(Self { chain: chain.to_owned(), private_key: private_key.to_owned(), current })
+    }
+
+    /// Reads the files again if they have changed; true when handshakes get another certificate now.
+    ///
+    /// # Errors
+    /// The new files cannot be used: the one before stays. Told once for each change.
+    pub fn reload_if_changed(&self) -> Result<bool, CertificateError> {
+        let stamp = stamp(&self.chain, &self.private_key);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if stamp == current.stamp {
+            return Ok(false);
+        }
+        // Remembered first: a half-written pair is told once and looked at again when it changes again.
+        current.stamp = stamp;
+        *current = read(&self.chain, &self.private_key)?;
+        Ok(true)
+    }
+
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Validity { expires: current.expires, is_self_signed: current.is_self_signed }
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).key))
+    }
+}
+
+/// What lies in the files, without making anything.
+///
+/// # Errors
+/// As [`Certificate::load_or_make`]; nothing when both are missing.
+pub fn inspect(chain: &Path, private_key: &Path) -> Result<Option<Validity>, CertificateError> {
+    if !chain.exists() && !private_key.exists() {
+        return Ok(None);
+    }
+    let current = read(chain, private_key)?;
+    Ok(Some(Validity { expires: current.expires, is_self_signed: current.is_self_signed }))
+}
+
+fn stamp(chain: &Path, private_key: &Path) -> Stamp {
+    let of = |path: &Path| fs::metadata(path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
+    Some([of(chain)?, of(private_key)?])
+}
+
+fn read(chain: &Path, private_key: &Path) -> Result<Current, CertificateError> {
+    let stamp = stamp(chain, private_key);
+    let pem = fs::read(chain).map_err(|e| wrong(chain, e))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|e| wrong(chain, format!("is not PEM: {e}")))?;
+    let leaf = certificates.first().ok_or_else(|| wrong(chain, "holds no certificate"))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
+        .map_err(|e| wrong(chain, format!("is not a certificate: {e}")))?;
+    let expires = Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000));
+    let is_self_signed = parsed.subject() == parsed.issuer();
+    let meta = fs::metadata(private_key).map_err(|e| wrong(private_key, e))?;
+    if meta.permissions().mode() & 0o007 != 0 {
+        return Err(wrong(private_key, "can be read by everyone; run chmod o= on it"));
+    }
+    let pem = fs::read(private_key).map_err(|e| wrong(private_key, e))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| {
+        wrong(private_key, format!("holds no private key without a passphrase: {e}"))
+    })?;
+    let provider = aws_lc_rs::default_provider();
+    let key = CertifiedKey::from_der(certificates, key, &provider)
+        .map_err(|e| wrong(private_key, format!("does not go with {}: {e}", chain.display())))?;
+    Ok(Current { key: Arc::new(key), expires, is_self_signed, stamp })
+}
+
+fn make(
+    chain: &Path,
+    private_key: &Path,
+    names: Vec<String>,
+    now: Timestamp,
+) -> Result<(), CertificateError> {
+    for dir in [chain.parent(), private_key.parent()].into_iter().flatten() {
+        crate::vault::make_private_dir(dir).map_err(|e| wrong(dir, e))?;
+    }
+    let unmade = |e: rcgen::Error| wrong(chain, format!("cannot be made: {e}"));
+    let date = |at: Timestamp| {
+        time::OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1000))
+            .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+    };
+    let common_name = names.first().cloned().unwrap_or_else(|| "ptportal".to_owned());
+    let mut params = CertificateParams::new(names).map_err(unmade)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = date(now.minus(Duration::from_secs(24 * 3600)));
+    params.not_after = date(now.plus(LASTS));
+    let key = KeyPair::generate().map_err(unmade)?;
+    let certificate = params.self_signed(&key).map_err(unmade)?;
+    write_new(private_key, 0o600, key.serialize_pem().as_bytes())
+        .map_err(|e| wrong(private_key, e))?;
+    write_new(chain, 0o644, certificate.pem().as_bytes()).map_err(|e| wrong(chain, e))?;
+    tracing::warn!(
+        certificate = %chain.display(),
+        "no certificate was there: a self-signed one is made, which clients must be told to trust; replace it by one of your own"
+    );
+    Ok(())
+}
+
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_764_000_000_000);
+
+    fn made(dir: &Path) -> Certificate {
+        let (chain, key) = (dir.join("server.crt"), dir.join("server.key"));
+        Certificate::load_or_make(&chain, &key, vec!["ftp.example".to_owned()], NOW).unwrap()
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("ptportal-{name}-{}", std::process::id()));
+        fs::remove_dir_all(&dir).ok();
+        dir
+    }
+
+    #[test]
+    fn a_missing_certificate_is_made_and_stays() {
+        let dir = scratch("certificate");
+        let first = made(&dir).validity();
+        assert!(first.is_self_signed);
+        assert_eq!(first.days_left(NOW), 3650);
+        let mode = fs::metadata(dir.join("server.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let bytes = fs::read(dir.join("server.crt")).unwrap();
+        assert_eq!(made(&dir).validity(), first);
+        assert_eq!(fs::read(dir.join("server.crt")).unwrap(), bytes);
+        // One of the two gone is never made anew in silence: clients would be warned of an attack.
+        fs::remove_file(dir.join("server.crt")).unwrap();
+        let (chain, key) = (dir.join("server.crt"), dir.join("server.key"));
+        assert!(Certificate::load_or_make(&chain, &key, Vec::new(), NOW).is_err());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
+        let (dir, other) = (scratch("reload"), scratch("reload-other"));
+        let certificate = made(&dir);
+        drop(made(&other));
+        assert!(!certificate.reload_if_changed().unwrap());
+        fs::copy(other.join("server.crt"), dir.join("server.crt")).unwrap();
+        let error = certificate.reload_if_changed().unwrap_err().to_string();
+        assert!(error.contains("does not go with"), "{error}");
+        assert!(!certificate.reload_if_changed().unwrap(), "told once");
+        fs::copy(other.join("server.key"), dir.join("server.key")).unwrap();
+        assert!(certificate.reload_if_changed().unwrap());
+        let everyone = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(dir.join("server.key"), everyone).unwrap();
+        assert!(inspect(&dir.join("server.crt"), &dir.join("server.key")).is_err());
+        fs::remove_dir_all(&dir).unwrap();
+        fs::remove_dir_all(&other).unwrap();
+    }
+}

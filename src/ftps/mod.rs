@@ -1,0 +1,133 @@
+//! FRONT FTPS: explicit and implicit TLS on the same `Session` calls as SFTP (spec section 10).
+//!
+//! `line`, `command`, `phase`, `reply` and `facts` are pure; `client` owns a session's state in one task; `transfer`
+//! is the future that runs beside it.
+
+mod answer;
+mod answer_transfer;
+mod client;
+pub mod command;
+mod control;
+mod data;
+mod facts;
+pub mod line;
+mod listing;
+mod passive;
+mod phase;
+mod reply;
+mod texts;
+mod tls;
+mod transfer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use self::client::Client;
+use self::tls::Tls;
+use crate::app::App;
+use crate::certificate::Certificate;
+use crate::guard::{Denied, Guard};
+use crate::listen;
+
+/// How often the certificate's files are looked at.
+const RELOAD: Duration = Duration::from_secs(5);
+
+/// What all sessions of this front share.
+struct Front {
+    app: Arc<App>,
+    guard: Arc<Guard>,
+    tls: Tls,
+}
+
+/// Sockets that are open but not served yet.
+pub struct Listeners {
+    explicit: Vec<TcpListener>,
+    implicit: Vec<TcpListener>,
+    certificate: Arc<Certificate>,
+}
+
+/// Opens listeners and certificate; nothing at all where FTPS is switched off.
+///
+/// # Errors
+/// When an address cannot be had or the certificate cannot be used.
+pub async fn bind(app: &App, host_name: String) -> anyhow::Result<Option<Listeners>> {
+    let config = &app.config.ftps;
+    if config.listen.is_empty() && config.implicit_listen.is_empty() {
+        return Ok(None);
+    }
+    let mut names = vec![host_name, "localhost".to_owned()];
+    names.extend(config.passive_host.clone());
+    names.dedup();
+    let certificate =
+        Certificate::load_or_make(&config.certificate, &config.private_key, names, app.now())?;
+    let explicit = listen::bind("ftps.listen", &config.listen).await?;
+    let implicit = listen::bind("ftps.implicit_listen", &config.implicit_listen).await?;
+    Ok(Some(Listeners { explicit, implicit, certificate: Arc::new(certificate) }))
+}
+
+/// Serves FTPS on the listeners until shutdown.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn serve(app: &Arc<App>, guard: &Arc<Guard>, listeners: Listeners) -> anyhow::Result<()> {
+    let Listeners { explicit, implicit, certificate } = listeners;
+    let tls = Tls::new(Arc::clone(&certificate))?;
+    let front = Arc::new(Front { app: Arc::clone(app), guard: Arc::clone(guard), tls });
+    app.tasks.spawn(follow(Arc::clone(app), certificate));
+    for (listeners, is_implicit) in [(explicit, false), (implicit, true)] {
+        for listener in listeners {
+            let front = Arc::clone(&front);
+            let serve =
+                move |stream, peer| connection(Arc::clone(&front), stream, peer, is_implicit);
+            app.tasks.spawn(listen::accept(Arc::clone(app), listener, serve));
+        }
+    }
+    Ok(())
+}
+
+/// Takes a renewed certificate without a restart.
+async fn follow(app: Arc<App>, certificate: Arc<Certificate>) {
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(RELOAD) => {}
+        }
+        match certificate.reload_if_changed() {
+            Ok(false) => {}
+            Ok(true) => {
+                let days = certificate.validity().days_left(app.now());
+                tracing::info!(
+                    days_left = days,
+                    "the certificate has changed; new connections get it"
+                );
+            }
+            Err(error) => {
+                tracing::error!(%error, "the changed certificate cannot be used; the one before stays");
+            }
+        }
+    }
+}
+
+async fn connection(front: Arc<Front>, mut stream: TcpStream, peer: SocketAddr, is_implicit: bool) {
+    let address = peer.ip().to_canonical();
+    let ticket = match front.guard.admit(address) {
+        Ok(ticket) => ticket,
+        Err(denied) => {
+            tracing::debug!(peer = %address, reason = denied.as_str(), "connection not served");
+            if !is_implicit && denied != Denied::Banned {
+                let reply = reply::Reply::new(421, "Too many connections; try again later.");
+                // A few bytes into an empty socket never wait.
+                stream.write_all(&reply.to_wire()).await.ok();
+            }
+            return;
+        }
+    };
+    match Client::new(front, ticket, stream, address) {
+        Ok(client) => client.run(is_implicit).await,
+        Err(error) => tracing::debug!(peer = %address, %error, "connection not served"),
+    }
+}

@@ -1,0 +1,237 @@
+//! Transfers: each is a future that ends in exactly one final reply (RFC 959 section 5.4).
+
+use std::sync::Arc;
+
+use super::data::{Cut, Data, Opening};
+use super::reply::{Reply, refused};
+use super::texts;
+use crate::app::reading::{Content, Reader};
+use crate::app::receive::Incoming;
+use crate::app::session::Session;
+use crate::app::upload::Upload;
+use crate::domain::path::VirtualPath;
+use crate::domain::refusal::Refusal;
+
+const UPLOAD_BUFFER: usize = 64 * 1024;
+const DOWNLOAD_PIECE: usize = 256 * 1024;
+
+/// An upload that may begin.
+pub(super) struct Store {
+    pub(super) session: Arc<Session>,
+    pub(super) incoming: Incoming,
+    pub(super) path: VirtualPath,
+    /// Where the first byte goes.
+    pub(super) offset: u64,
+    /// Bytes that are there already.
+    pub(super) present: u64,
+}
+
+impl Store {
+    /// Takes the client's bytes and waits for the verdict.
+    pub(super) async fn run(self, opening: Opening) -> Reply {
+        let Self { session, incoming, path, offset, present } = self;
+        let data = match opening.open().await {
+            Ok(data) => data,
+            Err(reply) => {
+                give_up(incoming).await;
+                return reply;
+            }
+        };
+        match incoming {
+            Incoming::Dropping => count(&session, &path, data).await,
+            Incoming::Upload(upload) => {
+                receive(session, (*upload, path), (offset, present), data).await
+            }
+        }
+    }
+}
+
+async fn give_up(incoming: Incoming) {
+    match incoming {
+        Incoming::Upload(upload) => upload.abandon().await,
+        Incoming::Dropping => {}
+    }
+}
+
+/// Why the bytes of an upload stopped.
+enum Stop {
+    Cut(Cut),
+    Refused(Refusal),
+}
+
+async fn receive(
+    session: Arc<Session>,
+    (upload, path): (Upload, VirtualPath),
+    (offset, present): (u64, u64),
+    mut data: Data,
+) -> Reply {
+    let language = session.language();
+    let reference = upload.origin().id.to_string();
+    match take_bytes(&session, &upload, (offset, present), &mut data).await {
+        Ok(()) => {
+            data.answer_end().await;
+            data.progress.complete();
+            drop(data);
+            // In a task of its own: whatever becomes of this connection, a sealed file is settled.
+            let finished = session.app.tasks.spawn(async move { upload.finish().await });
+            match finished.await.unwrap_or(Err(Refusal::Internal)) {
+                Ok(outcome) => Reply::new(226, outcome.told(language, &reference)),
+                Err(refusal) => refused(&refusal, language, &reference),
+            }
+        }
+        Err(Stop::Refused(refusal)) => {
+            data.refuse();
+            drop(upload);
+            session.note_refusal(&path, &refusal).await;
+            refused(&refusal, language, &reference)
+        }
+        Err(Stop::Cut(cut)) => {
+            tracing::debug!(upload = reference, reason = cut.reason(), "upload was cut");
+            drop(data);
+            upload.abandon().await;
+            Reply::new(426, texts::upload_cut(language, &reference))
+        }
+    }
+}
+
+/// All bytes until the client's end of data.
+async fn take_bytes(
+    session: &Session,
+    upload: &Upload,
+    (offset, present): (u64, u64),
+    data: &mut Data,
+) -> Result<(), Stop> {
+    let mut buffer = vec![0u8; UPLOAD_BUFFER];
+    let mut at = offset;
+    loop {
+        let n = match data.read(&mut buffer).await {
+            Ok(n) => n,
+            Err(Cut::Lost(error)) if is_tolerated(session, upload, &error) => 0,
+            Err(cut) => return Err(Stop::Cut(cut)),
+        };
+        // What lies behind the restart point goes with the first sign that the client means it.
+        if at == offset && offset < present {
+            upload.set_len(offset).await.map_err(Stop::Refused)?;
+        }
+        if n == 0 {
+            upload.accept_as_whole().await;
+            return Ok(());
+        }
+        let bytes = buffer.get(..n).unwrap_or_default();
+        upload.write_at(at, bytes).await.map_err(Stop::Refused)?;
+        at = at.saturating_add(u64::try_from(n).unwrap_or(0));
+        data.progress.add(n);
+    }
+}
+
+/// Some old clients never send close_notify; whoever has such a one asks for the switch, and each time is written down.
+fn is_tolerated(session: &Session, upload: &Upload, error: &std::io::Error) -> bool {
+    let is_plain_end = error.kind() == std::io::ErrorKind::UnexpectedEof;
+    let tolerates = session.settings().tolerate_missing_close_notify.unwrap_or(false);
+    if is_plain_end && tolerates {
+        tracing::warn!(
+            upload = upload.origin().id.as_str(),
+            account = session.account.as_str(),
+            path = upload.origin().path,
+            "end of data without close_notify is taken as complete (tolerate_missing_close_notify)"
+        );
+    }
+    is_plain_end && tolerates
+}
+
+/// `.DS_Store` and its like.
+async fn count(session: &Session, path: &VirtualPath, mut data: Data) -> Reply {
+    let mut buffer = vec![0u8; UPLOAD_BUFFER];
+    let mut size = 0u64;
+    loop {
+        match data.read(&mut buffer).await {
+            Ok(0) => break,
+            Ok(n) => size = size.saturating_add(u64::try_from(n).unwrap_or(0)),
+            Err(_cut) => return Reply::new(426, "Transfer aborted."),
+        }
+    }
+    data.answer_end().await;
+    session.note_dropping(path, size);
+    Reply::new(226, "Received and dropped.")
+}
+
+/// Sends a file from `offset` on.
+pub(super) async fn retrieve(
+    session: Arc<Session>,
+    reader: Reader,
+    offset: u64,
+    opening: Opening,
+) -> Reply {
+    let mut data = match opening.open().await {
+        Ok(data) => data,
+        Err(reply) => return reply,
+    };
+    let sent = match reader {
+        Reader::Text { text, .. } => {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+            let rest = text.as_bytes().get(from..).unwrap_or_default();
+            data.write(rest).await.map_err(SendStop::Cut)
+        }
+        Reader::Content(content) => send_content(&content, offset, &mut data).await,
+    };
+    let ended = match sent {
+        Ok(()) => data.end().await.map_err(SendStop::Cut),
+        Err(stop) => Err(stop),
+    };
+    match ended {
+        Ok(()) => Reply::new(226, "Transfer complete."),
+        Err(SendStop::Cut(cut)) => {
+            tracing::debug!(
+                account = session.account.as_str(),
+                reason = cut.reason(),
+                "download was cut"
+            );
+            Reply::new(426, "Transfer aborted; the connection was lost.")
+        }
+        Err(SendStop::Unreadable(error)) => {
+            let refusal = session.app.internal("read content", &error);
+            refused(&refusal, session.language(), session.id.as_str())
+        }
+    }
+}
+
+/// Why the bytes of a download stopped.
+enum SendStop {
+    Cut(Cut),
+    Unreadable(std::io::Error),
+}
+
+async fn send_content(content: &Content, offset: u64, data: &mut Data) -> Result<(), SendStop> {
+    let mut buffer = vec![0u8; DOWNLOAD_PIECE];
+    let mut at = offset;
+    while at < content.size {
+        let left = usize::try_from(content.size.saturating_sub(at)).unwrap_or(usize::MAX);
+        let len = left.min(DOWNLOAD_PIECE);
+        let piece = buffer.get_mut(..len).unwrap_or_default();
+        match content.read_cached(piece, at) {
+            Ok(n) if n == len => data.write(piece).await.map_err(SendStop::Cut)?,
+            Ok(_) | Err(_) => {
+                let read = content.read_waiting(at, len).await.map_err(SendStop::Unreadable)?;
+                data.write(&read).await.map_err(SendStop::Cut)?;
+            }
+        }
+        at = at.saturating_add(u64::try_from(len).unwrap_or(0));
+    }
+    Ok(())
+}
+
+/// Sends a listing.
+pub(super) async fn send_listing(text: String, opening: Opening) -> Reply {
+    let mut data = match opening.open().await {
+        Ok(data) => data,
+        Err(reply) => return reply,
+    };
+    let sent = async {
+        data.write(text.as_bytes()).await?;
+        data.end().await
+    };
+    match sent.await {
+        Ok(()) => Reply::new(226, "Listing complete."),
+        Err(_cut) => Reply::new(426, "Listing aborted; the connection was lost."),
+    }
+}
