@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::scanner::Scanner;
 use super::{App, with_app};
 use crate::clamd::{Proof, ceiling};
-use crate::vault;
+use crate::{certificate, vault};
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,53 @@ impl App {
         checks.extend(self.check_scanner().await);
         checks.push(self.check_hotfolder().await);
         checks.push(self.check_system_defaults().await);
+        checks.extend(self.check_certificate().await);
         checks.extend(self.check_ports().await);
         checks
+    }
+
+    /// The certificate of FTPS: there, valid, and for how long.
+    async fn check_certificate(self: &Arc<Self>) -> Option<Check> {
+        let ftps = &self.config.ftps;
+        if ftps.listen.is_empty() && ftps.implicit_listen.is_empty() {
+            return None;
+        }
+        let (chain, key) = (ftps.certificate.clone(), ftps.private_key.clone());
+        let inspected = tokio::task::spawn_blocking(move || certificate::inspect(&chain, &key));
+        let place = ftps.certificate.display();
+        Some(match inspected.await {
+            Ok(Ok(None)) => Check::warning(
+                "certificate",
+                format!("{place} is not there yet"),
+                "put one there with its key, or let the first start make a self-signed one",
+            ),
+            Ok(Ok(Some(validity))) => {
+                let days = validity.days_left(self.now());
+                let detail = format!("{place}, {days} days left");
+                match (days, validity.is_self_signed) {
+                    (..0, _) => Check::failed(
+                        "certificate",
+                        format!("{place} has expired"),
+                        "renew it; it is taken without a restart",
+                    ),
+                    (days, _) if days < certificate::WARN_DAYS => {
+                        Check::warning("certificate", detail, "renew it soon; no restart is needed")
+                    }
+                    (_, true) => Check::warning(
+                        "certificate",
+                        format!("{detail}, self-signed: clients must be told to trust it"),
+                        "replace it by one that clients know",
+                    ),
+                    (_, false) => Check::ok("certificate", detail),
+                }
+            }
+            Ok(Err(error)) => Check::failed(
+                "certificate",
+                error.to_string(),
+                "correct ftps.certificate and ftps.private_key",
+            ),
+            Err(_) => Check::failed("certificate", "the check ended unexpectedly", "run it again"),
+        })
     }
 
     async fn check_database(&self) -> Check {
@@ -203,12 +248,14 @@ impl App {
     async fn check_ports(&self) -> Vec<Check> {
         let is_serving = vault::lock(&self.config.data_dir, true).is_err();
         let mut checks = Vec::new();
-        for address in &self.config.sftp.listen {
+        let ftps = self.config.ftps.listen.iter().chain(&self.config.ftps.implicit_listen);
+        let sftp = self.config.sftp.listen.iter().map(|address| ("sftp port", address));
+        for (name, address) in sftp.chain(ftps.map(|address| ("ftps port", address))) {
             checks.push(match tokio::net::TcpListener::bind(address).await {
-                Ok(_) => Check::ok("sftp port", format!("{address} is free")),
-                Err(_) if is_serving => Check::ok("sftp port", format!("{address} is served")),
+                Ok(_) => Check::ok(name, format!("{address} is free")),
+                Err(_) if is_serving => Check::ok(name, format!("{address} is served")),
                 Err(error) => Check::failed(
-                    "sftp port",
+                    name,
                     format!("{address}: {error}"),
                     "stop what uses the port, choose another, or allow ports below 1024 (CAP_NET_BIND_SERVICE)",
                 ),

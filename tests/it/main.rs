@@ -25,6 +25,8 @@ mod crash;
 mod deadlocks;
 mod delivery;
 mod ftps;
+mod ftps_attacks;
+mod ftps_uploads;
 mod limits;
 mod protocol;
 mod scanning;
