@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use sha2::{Digest, Sha256};
 
 use crate::domain::time::Timestamp;
 
@@ -39,8 +40,7 @@ type Stamp = Option<[(u64, i64, i64); 2]>;
 #[derive(Debug)]
 struct Current {
     key: Arc<CertifiedKey>,
-    expires: Timestamp,
-    is_self_signed: bool,
+    validity: Validity,
     stamp: Stamp,
 }
 
@@ -53,10 +53,12 @@ pub struct Certificate {
 }
 
 /// What an operator wants to know of a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validity {
     pub expires: Timestamp,
     pub is_self_signed: bool,
+    /// SHA-256 in hex with colons, as clients show it.
+    pub fingerprint: String,
 }
 
 impl Validity {
@@ -103,8 +105,7 @@ impl Certificate {
 
     #[must_use]
     pub fn validity(&self) -> Validity {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Validity { expires: current.expires, is_self_signed: current.is_self_signed }
+        self.current.read().unwrap_or_else(PoisonError::into_inner).validity.clone()
     }
 }
 
@@ -122,8 +123,7 @@ pub fn inspect(chain: &Path, private_key: &Path) -> Result<Option<Validity>, Cer
     if !chain.exists() && !private_key.exists() {
         return Ok(None);
     }
-    let current = read(chain, private_key)?;
-    Ok(Some(Validity { expires: current.expires, is_self_signed: current.is_self_signed }))
+    Ok(Some(read(chain, private_key)?.validity))
 }
 
 fn stamp(chain: &Path, private_key: &Path) -> Stamp {
@@ -139,8 +139,11 @@ fn read(chain: &Path, private_key: &Path) -> Result<Current, CertificateError> {
     let leaf = certificates.first().ok_or_else(|| wrong(chain, "holds no certificate"))?;
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
         .map_err(|e| wrong(chain, format!("is not a certificate: {e}")))?;
-    let expires = Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000));
-    let is_self_signed = parsed.subject() == parsed.issuer();
+    let validity = Validity {
+        expires: Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000)),
+        is_self_signed: parsed.subject() == parsed.issuer(),
+        fingerprint: fingerprint(leaf),
+    };
     let meta = fs::metadata(private_key).map_err(|e| wrong(private_key, e))?;
     if meta.permissions().mode() & 0o007 != 0 {
         return Err(wrong(private_key, "can be read by everyone; run chmod o= on it"));
@@ -152,7 +155,13 @@ fn read(chain: &Path, private_key: &Path) -> Result<Current, CertificateError> {
     let provider = aws_lc_rs::default_provider();
     let key = CertifiedKey::from_der(certificates, key, &provider)
         .map_err(|e| wrong(private_key, format!("does not go with {}: {e}", chain.display())))?;
-    Ok(Current { key: Arc::new(key), expires, is_self_signed, stamp })
+    Ok(Current { key: Arc::new(key), validity, stamp })
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = Sha256::digest(certificate);
+    let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
 }
 
 fn make(

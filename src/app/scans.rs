@@ -272,10 +272,18 @@ pub async fn run(app: Arc<App>) {
             }
         }
         tokio::select! {
-            () = app.stop.cancelled() => return,
+            () = drained(&app) => return,
             () = app.scans.wake.notified() => {}
             () = tokio::time::sleep(app.scans.next_due()) => {}
         }
+    }
+}
+
+/// A stop lets running transfers finish, and their clients wait for a verdict.
+async fn drained(app: &App) {
+    app.stop.cancelled().await;
+    while !app.sessions.is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -346,6 +346,9 @@ pub(super) struct DemoArgs {
     /// Port of the SFTP service on 127.0.0.1
     #[arg(long, default_value_t = 2022)]
     pub(super) port: u16,
+    /// Port of the FTPS service on 127.0.0.1
+    #[arg(long, default_value_t = 2121)]
+    pub(super) ftps_port: u16,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -15,7 +15,7 @@ use crate::app::orders::JobChange;
 use crate::clamd::{Address, Clamd};
 use crate::domain::account::Status;
 use crate::sftp::keys;
-use crate::{config, logging, serve};
+use crate::{certificate, config, logging, serve};
 
 const CLIENT: &str = "1001";
 const USERNAME: &str = "muster";
@@ -31,7 +31,7 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
     let mut clamd = start_clamd(&dir).await?;
     let file = dir.join("ptportal.toml");
     if !file.exists() {
-        std::fs::write(&file, configuration(args.port))?;
+        std::fs::write(&file, configuration(args.port, args.ftps_port))?;
     }
     let loaded = config::load(Some(&file), &dir, std::iter::empty())?;
     logging::start(&loaded.config.log)?;
@@ -44,7 +44,7 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
         ended = &mut running => ended,
         () = async {
             ready.await;
-            explain(&dir, args.port, &password, &loaded.config.sftp.host_key_dir);
+            explain(&dir, (args.port, args.ftps_port), &password, &loaded.config);
             // A demo that cannot hear signals runs until it is killed.
             until_signal().await.ok();
         } => {
@@ -56,11 +56,12 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
     served
 }
 
-fn configuration(port: u16) -> String {
+fn configuration(port: u16, ftps_port: u16) -> String {
     format!(
         "# The demo instance. Every key and its default: see README.\n\
          data_dir = \"data\"\n\n\
          [sftp]\nlisten = [\"127.0.0.1:{port}\"]\n\n\
+         [ftps]\nlisten = [\"127.0.0.1:{ftps_port}\"]\n\n\
          [scan]\nclamd = \"unix:clamd/clamd.sock\"\n\n\
          [hotfolder]\nroot = \"hotfolder\"\n\n\
          [limits]\nmin_free = \"64MiB\"\n"
@@ -165,15 +166,23 @@ async fn until_ready(port: u16) {
     }
 }
 
-fn explain(dir: &Path, port: u16, password: &str, key_dir: &Path) {
+fn explain(dir: &Path, (port, ftps_port): (u16, u16), password: &str, config: &config::Config) {
     out("");
-    out("ptportal demo is running. Connect with FileZilla or WinSCP (protocol SFTP):");
+    out("ptportal demo is running. Connect with FileZilla or WinSCP:");
     out("  host      127.0.0.1");
-    out(&format!("  port      {port}"));
+    out(&format!("  protocol  SFTP, port {port}"));
+    out(&format!(
+        "        or  FTP with explicit TLS (\"Require explicit FTP over TLS\"), port {ftps_port}"
+    ));
     out(&format!("  user      {USERNAME}"));
     out(&format!("  password  {password}"));
-    for (algorithm, fingerprint) in keys::fingerprints(key_dir) {
+    for (algorithm, fingerprint) in keys::fingerprints(&config.sftp.host_key_dir) {
         out(&format!("  host key  {algorithm} {fingerprint}"));
+    }
+    if let Ok(Some(found)) =
+        certificate::inspect(&config.ftps.certificate, &config.ftps.private_key)
+    {
+        out(&format!("  TLS       certificate {}", found.fingerprint));
     }
     out(&format!("or: sftp -P {port} {USERNAME}@127.0.0.1"));
     out(&format!(

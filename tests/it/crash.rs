@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::instance::{IN, Instance, Setup, USER};
+use crate::support::instance::{IN, Instance, PASSWORD, Setup, USER};
 use crate::support::{eventually, noise, random};
 
 /// What the consumer took: name and content.
@@ -49,9 +49,21 @@ fn put(dir: &Path, port: u16, source: &Path, name: &str) -> bool {
     child.wait().unwrap().success()
 }
 
+/// The same with curl over FTPS.
+fn put_ftps(port: u16, source: &Path, name: &str) -> bool {
+    let url = format!("ftp://127.0.0.1:{port}{IN}/{name}");
+    let user = format!("{USER}:{PASSWORD}");
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--ssl-reqd", "--insecure", "--connect-timeout", "5", "--user", &user]);
+    command.args(["--speed-limit", "1", "--speed-time", "20", "-T"]).arg(source).arg(&url);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().unwrap().success()
+}
+
 struct Customers {
     dir: PathBuf,
     port: u16,
+    ftps_port: u16,
     stop: AtomicBool,
     next: AtomicU64,
     succeeded: Mutex<HashMap<String, Vec<u8>>>,
@@ -65,13 +77,17 @@ impl Customers {
             let n = self.next.fetch_add(1, Ordering::AcqRel);
             let sizes = [1_000, 70_000, 300_000, 2_500_000];
             let content =
-                noise(sizes[(n % 4) as usize] + n as usize, n.wrapping_mul(0x9e37_79b9) + 1);
+                noise(sizes[(n / 2 % 4) as usize] + n as usize, n.wrapping_mul(0x9e37_79b9) + 1);
             let name = format!("datei-{n:05}.bin");
             let source = self.dir.join(&name);
             std::fs::write(&source, &content).unwrap();
             self.tried.lock().unwrap().insert(name.clone(), content.clone());
             while !self.stop.load(Ordering::Acquire) {
-                if put(&self.dir, self.port, &source, &name) {
+                let is_sent = match n % 2 {
+                    0 => put(&self.dir, self.port, &source, &name),
+                    _ => put_ftps(self.ftps_port, &source, &name),
+                };
+                if is_sent {
                     self.succeeded.lock().unwrap().insert(name.clone(), content);
                     break;
                 }
@@ -86,6 +102,7 @@ fn kill_again_and_again(portal: &mut Instance, kills: u32) -> (Arc<Customers>, T
     let customers = Arc::new(Customers {
         dir: portal.path().to_owned(),
         port: portal.port,
+        ftps_port: portal.ftps_port,
         stop: AtomicBool::new(false),
         next: AtomicU64::new(0),
         succeeded: Mutex::default(),
@@ -135,6 +152,7 @@ fn what_a_client_saw_succeed_arrives_exactly_once_through_kills() {
     let kills =
         std::env::var("PTPORTAL_SOAK_KILLS").ok().and_then(|k| k.parse().ok()).unwrap_or(10);
     let mut portal = Setup::new().set("hotfolder", "delivery_delay", "\"20ms\"").start("crash");
+    portal.set_password(PASSWORD);
     let (customers, taken) = kill_again_and_again(&mut portal, kills);
     let taken = taken.lock().unwrap();
     let (succeeded, tried) = (customers.succeeded.lock().unwrap(), customers.tried.lock().unwrap());

@@ -150,7 +150,7 @@ fn an_aborted_upload_is_told_twice_and_never_delivered() {
          # The control connection goes: its upload is not complete, whatever the data connection says.\n\
          conn, _ = f.ntransfercmd('STOR b.bin')\n\
          conn.sendall(b'x' * 200000); time.sleep(0.3)\n\
-         f.sock.close()\n\
+         socket.socket(fileno=f.sock.detach()).close(); time.sleep(0.5)\n\
          try: conn.unwrap()\n\
          except OSError: pass",
     );
@@ -238,7 +238,7 @@ fn login_follows_the_same_rules() {
          print(f.getline(), f.sock.recv(10))",
         config = portal.file("ptportal.toml").to_str().unwrap(),
     ));
-    assert!(ended.well().out.starts_with("421 "));
+    assert!(ended.well().out.contains("421 "));
 }
 
 #[test]

@@ -20,8 +20,8 @@ class Reusing(ftplib.FTP_TLS):
         return conn, size
 
 
-def portal(reuse=False, version=None, timeout=30, user=USER, password=PASSWORD):
-    f = (Reusing if reuse else ftplib.FTP_TLS)(context=context(version), timeout=timeout, encoding="utf-8")
+def portal(reuse=False, version=None, timeout=30, user=USER, password=PASSWORD, ctx=None):
+    f = (Reusing if reuse else ftplib.FTP_TLS)(context=ctx or context(version), timeout=timeout, encoding="utf-8")
     f.connect("127.0.0.1", PORT)
     f.login(user, password)
     f.prot_p()
