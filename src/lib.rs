@@ -13,9 +13,11 @@
 //! | [`vault`] | the data folder: spool, sealed content, quarantine |
 //! | [`clamd`] | clamd: scans, strict replies, canaries |
 //! | [`hotfolder`] | the print shop's share |
+//! | [`certificate`] | the TLS certificate: read, made, reloaded |
 //! | [`app`] | use cases: login, session, upload, scan queue, mirror, recovery, what operators do |
 //! | [`sftp`] | FRONT SFTP on russh |
-//! | [`guard`] | what stands before every front: limits and bans |
+//! | [`ftps`] | FRONT FTPS on tokio-rustls |
+//! | [`guard`], [`listen`] | what stands before every front: sockets, limits and bans |
 //! | [`serve`] | start and stop order |
 //! | [`cli`] | FRONT the commands |
 //!
@@ -27,7 +29,9 @@
 //! 3. Exactly once: `app::mirror` records the name before it renames; our own temporary file is the witness.
 //! 4. What a customer names never reaches a disk: names are rows (`app::tree`), content lies under our ids.
 //! 5. A client's pace blocks nobody: the SFTP engine runs in russh's callbacks with paced replies (`sftp::engine`), CLOSE
-//!    is answered from a task.
+//!    is answered from a task; an FTPS session is one task with its transfer as a future beside it (`ftps::client`).
+//! 6. What one protocol forbids the other forbids too: both call [`app::session::Session`], and each turns one
+//!    [`domain::refusal::Refusal`] into its own codes in one table (`sftp::status`, `ftps::reply`).
 //!
 //! # One upload, walked
 //!
@@ -36,6 +40,9 @@
 //! [`app::upload::Upload::finish`] seals → `app::settle` commits `scanning` → `app::scans` asks clamd about the whole file →
 //! `judge` → `app::settle` releases in one transaction with event and delivery → the client reads OK → `app::mirror`
 //! places it in the hotfolder.
+//!
+//! Over FTPS the same: STOR opens the upload before the 150, `ftps::transfer` writes until close_notify, answers it, and its
+//! final reply is the verdict.
 //!
 //! # One crash, walked
 //!

@@ -169,6 +169,7 @@ pub fn event(event: &Event) {
                 placed = text("placed_name"),
                 ms = text("ms"),
                 session = text("session"),
+                protocol = text("protocol"),
                 method = text("method"),
                 reason = text("reason"),
                 remedy = text("remedy"),
