@@ -158,7 +158,7 @@ class Proftpd(Server):
                         f"--home={self.dir}/root", "--shell=/bin/false"],
                        input=PASSWORD.encode(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         (self.dir / "config").write_text(
-            "LoadModule mod_tls.c\nServerType standalone\nDefaultServer on\nUseIPv6 off\nUseReverseDNS off\n"
+            "LoadModule mod_tls.c\nServerType standalone\nUseIPv6 off\nUseReverseDNS off\n"
             f"DefaultAddress 127.0.0.1\nSocketBindTight on\nPort {self.port}\nUser {USER}\nGroup nogroup\nMaxInstances 300\n"
             f"Umask 022 022\nAllowOverwrite on\nRequireValidShell off\nAuthOrder mod_auth_file.c\nAuthUserFile {self.dir}/users\n"
             f"DelayEngine off\nWtmpLog off\nTransferLog {self.dir}/xferlog\nSystemLog {self.dir}/log\n"
@@ -166,7 +166,7 @@ class Proftpd(Server):
             f"TLSEngine on\nTLSRequired on\nTLSProtocol TLSv1.3\nTLSOptions NoSessionReuseRequired\n"
             f"TLSECCertificateFile {certificate}.crt\nTLSECCertificateKeyFile {certificate}.key\n"
         )
-        self.command = ["proftpd", "-n", "-c", self.dir / "config"]
+        self.command = ["proftpd", "-n", "-q", "-c", self.dir / "config"]
 
 
 def curl(server, path, *arguments):
@@ -313,7 +313,8 @@ def main():
         base.chmod(0o711)
         remove_user()
         at_exit.callback(remove_user)
-        subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", USER], check=True)
+        subprocess.run(["useradd", "--system", "--no-create-home", "--home-dir", base, "--shell", "/usr/sbin/nologin", USER],
+                       check=True)
         PAM.write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
         certificate = base / "server"
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",

@@ -16,32 +16,8 @@ fn big_file(portal: &Instance, name: &str, len: usize) {
     }
 }
 
-#[test]
-fn two_gib_up_and_down_with_a_rekey_every_four_mib() {
-    let portal = Setup::new()
-        .without_scanner()
-        .set("hotfolder", "root", "\"\"")
-        .environment("PTPORTAL_TEST_REKEY_BYTES", "4194304")
-        .start("rekey");
-    big_file(&portal, "big.bin", GIB2);
-    portal.sftp(&format!("put big.bin {IN}/big.bin\n")).well();
-    // 255 KiB reads (limits@openssh.com) of the stock client, and the default of older ones.
-    for (options, name) in [(&["-B", "261120"][..], "back.bin"), (&["-B", "32768"][..], "back.bin")]
-    {
-        portal.sftp_with(options, &format!("get {IN}/big.bin {name}\n")).well();
-        assert!(same(&portal.file("big.bin"), &portal.file(name)), "{options:?}");
-    }
-}
-
-#[test]
-fn a_rekey_under_a_slow_disk_and_scanner_hangs_nothing() {
-    let mut portal = Setup::new()
-        .environment("PTPORTAL_TEST_REKEY_BYTES", "4194304")
-        .set("scan", "answer_within", "\"2s\"")
-        .start("slowdisk");
-    big_file(&portal, "big.bin", 256 << 20);
-    // The server stands still for moments at a time, as one whose disk does; the scanner all the while.
-    portal.clamd.as_mut().unwrap().freeze();
+/// Runs a client while the server stands still for moments at a time, as one whose disk does.
+fn with_a_slow_disk<T>(portal: &Instance, client: impl FnOnce() -> T) -> T {
     let pid = portal.server_id().to_string();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -53,14 +29,44 @@ fn a_rekey_under_a_slow_disk_and_scanner_hangs_nothing() {
                 }
             }
         });
-        let said = portal.sftp(&format!("put big.bin {IN}/big.bin\n"));
+        let done = client();
         stop.store(true, std::sync::atomic::Ordering::Release);
-        said.well();
-    });
-    portal.clamd.as_mut().unwrap().thaw();
-    portal.until_state("big.bin", "released");
-    portal.sftp(&format!("get {IN}/big.bin back.bin\n")).well();
-    assert!(same(&portal.file("big.bin"), &portal.file("back.bin")));
+        done
+    })
+}
+
+#[test]
+fn two_gib_up_and_down_with_a_rekey_every_four_mib() {
+    let portal = Setup::new()
+        .without_scanner()
+        .set("hotfolder", "root", "\"\"")
+        .environment("PTPORTAL_TEST_REKEY_BYTES", "4194304")
+        .start("rekey");
+    big_file(&portal, "big.bin", GIB2);
+    portal.sftp(&format!("put big.bin {IN}/big.bin\n")).well();
+    let get = |options: &[&str]| {
+        portal.sftp_with(options, &format!("get {IN}/big.bin back.bin\n")).well();
+        assert!(same(&portal.file("big.bin"), &portal.file("back.bin")), "{options:?}");
+    };
+    // 255 KiB reads (limits@openssh.com) of the stock client, and the default of older ones.
+    get(&["-B", "261120"]);
+    with_a_slow_disk(&portal, || get(&["-B", "32768"]));
+}
+
+#[test]
+fn two_gib_up_on_a_slow_disk_with_a_scanner_that_stands_still() {
+    let portal = Setup::new()
+        .environment("PTPORTAL_TEST_REKEY_BYTES", "4194304")
+        .set("scan", "answer_within", "\"2s\"")
+        .start("slowdisk");
+    big_file(&portal, "big.bin", GIB2);
+    portal.clamd.as_ref().unwrap().freeze();
+    with_a_slow_disk(&portal, || portal.sftp(&format!("put big.bin {IN}/big.bin\n"))).well();
+    let upload = portal.until_state("big.bin", "scanning");
+    let id = upload["id"].as_str().unwrap();
+    let vault = std::fs::read_dir(portal.file("data/vault")).unwrap();
+    let sealed = vault.map(|shard| shard.unwrap().path().join(id)).find(|path| path.exists());
+    assert!(same(&portal.file("big.bin"), &sealed.unwrap()));
 }
 
 #[test]
