@@ -28,13 +28,11 @@ pub fn long_line(looks: Looks, size: u64, mtime: Timestamp, name: &str, now: Tim
 
 /// Clock time for what is younger than half a year, else the year.
 fn ls_date(mtime: Timestamp, now: Timestamp) -> String {
-    const HALF_YEAR: u32 = 182 * 24 * 3600;
-    let seconds = mtime.seconds();
-    let Ok(moment) = time::OffsetDateTime::from_unix_timestamp(i64::from(seconds)) else {
-        return String::new();
-    };
+    const HALF_YEAR_MS: u64 = 182 * 24 * 3600 * 1000;
+    let moment = time::OffsetDateTime::from_unix_timestamp(mtime.0.div_euclid(1000))
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     let month: String = moment.month().to_string().chars().take(3).collect();
-    if now.seconds().abs_diff(seconds) < HALF_YEAR {
+    if now.0.abs_diff(mtime.0) < HALF_YEAR_MS {
         format!("{month} {:>2} {:02}:{:02}", moment.day(), moment.hour(), moment.minute())
     } else {
         format!("{month} {:>2}  {}", moment.day(), moment.year())

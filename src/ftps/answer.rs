@@ -21,6 +21,7 @@ impl Client {
             Command::Pass(password) => self.log_in(&password).await,
             Command::Quit => Next::Close(Some(Reply::new(221, "Goodbye.")), End::Client),
             Command::Foreign => Next::Close(None, End::Protocol("another protocol than FTP")),
+            Command::Pbsz if !self.is_private() => Reply::new(503, "Send AUTH TLS first.").into(),
             Command::Pbsz => Reply::new(200, "PBSZ=0").into(),
             Command::Prot(level) => self.prot(&level).into(),
             Command::Ccc => Reply::new(534, "The control connection stays protected.").into(),
@@ -82,7 +83,10 @@ impl Client {
                 Ok(Reply::new(350, format!("Restarting at {offset}. Send STOR or RETR now.")))
             }
             Inside::Allo(size) => Ok(self.allocate(session, size)),
-            Inside::Abor => Ok(Reply::new(226, "No transfer is running.")),
+            Inside::Abor => {
+                self.passive = None;
+                Ok(Reply::new(226, "No transfer is running."))
+            }
             Inside::Size(path) => self.size(session, &path).await,
             Inside::Mdtm(argument) => self.modification_time(session, &argument).await,
             Inside::Mfmt { time, path } => self.set_time(session, (&time, &path), 213).await,
@@ -154,10 +158,13 @@ impl Client {
                 Reply::new(504, "Names are always sent as UTF-8.")
             }
             "UTF8" | "UTF-8" => Reply::new(200, "Names are UTF-8."),
-            "MLST" => {
-                self.facts = Facts::wanted(value);
-                Reply::new(200, format!("MLST OPTS {}", self.facts.names("")))
-            }
+            "MLST" => match Facts::wanted(value) {
+                Some(facts) => {
+                    self.facts = facts;
+                    Reply::new(200, format!("MLST OPTS {}", facts.names("")))
+                }
+                None => Reply::new(501, "Usage: OPTS MLST fact;fact;"),
+            },
             "HASH" if value.is_empty() || value.eq_ignore_ascii_case("SHA-256") => {
                 Reply::new(200, "SHA-256")
             }
@@ -278,7 +285,10 @@ impl Client {
         let lines = vec![
             format!("Logged in as {}", session.account),
             format!("Working folder {}", self.cwd),
-            "TYPE: Image; STRU: File; MODE: Stream; PROT: as set".to_owned(),
+            match self.protection {
+                Protection::Private => "Data connections are protected (PROT P)".to_owned(),
+                Protection::Clear => "Data connections need PROT P first".to_owned(),
+            },
         ];
         Reply::with_lines(211, "Status of ptportal:", lines)
     }

@@ -151,7 +151,7 @@ impl Client {
         let offset = once.restart;
         if offset > present && matches!(incoming, Incoming::Upload(_)) {
             give_back(incoming).await;
-            return Err(Reply::new(554, texts::restart_beyond_end(session.language(), present)));
+            return Err(bad_restart(session, present));
         }
         let store = Store { session: Arc::clone(session), incoming, path, offset, present };
         Ok(transfer("Ready for the file.", opening, |opening| store.run(opening)))
@@ -168,6 +168,11 @@ impl Client {
         let start = Start::WhatIsThere;
         let mode = WriteMode { create: Create::IfMissing, start, declared_size: once.declared };
         let (incoming, present) = begin(session, &path, mode).await?;
+        // Some clients say both; what they mean must be the same place.
+        if once.restart != 0 && once.restart != present {
+            give_back(incoming).await;
+            return Err(bad_restart(session, present));
+        }
         let store =
             Store { session: Arc::clone(session), incoming, path, offset: present, present };
         Ok(transfer("Ready for the rest.", opening, |opening| store.run(opening)))
@@ -181,6 +186,9 @@ impl Client {
         once: Once,
         opening: Opening,
     ) -> Result<Transfer, Reply> {
+        if once.restart != 0 {
+            return Err(bad_restart(session, 0));
+        }
         let wish = if wish.is_empty() { b"upload".as_slice() } else { wish };
         let wished = told(session, self.path(wish))?;
         let start = Start::Empty;
@@ -218,7 +226,7 @@ impl Client {
             Reader::Text { text, .. } => u64::try_from(text.len()).unwrap_or(0),
         };
         if offset > size {
-            return Err(Reply::new(554, texts::restart_beyond_end(session.language(), size)));
+            return Err(bad_restart(session, size));
         }
         let session = Arc::clone(session);
         let text = format!("Sending {} bytes.", size.saturating_sub(offset));
@@ -285,6 +293,10 @@ async fn begin(
         Ok(Incoming::Dropping) => Ok((Incoming::Dropping, 0)),
         Err(refusal) => Err(noted(session, path, &refusal).await),
     }
+}
+
+fn bad_restart(session: &Session, present: u64) -> Reply {
+    Reply::new(554, texts::bad_restart(session.language(), present))
 }
 
 async fn give_back(incoming: Incoming) {

@@ -19,11 +19,15 @@ impl Default for Facts {
 }
 
 impl Facts {
-    /// `type;size;` as clients send it; unknown facts are passed over (RFC 3659 section 7.9).
+    /// `type;size;` as clients send it; unknown facts are passed over, a list that is none is not (RFC 3659 section
+    /// 7.9): it would switch all facts off.
     #[must_use]
-    pub(super) fn wanted(list: &str) -> Self {
+    pub(super) fn wanted(list: &str) -> Option<Self> {
+        if list.contains(' ') || !(list.is_empty() || list.ends_with(';')) {
+            return None;
+        }
         let is_wanted = |known: &str| list.split(';').any(|name| name.eq_ignore_ascii_case(known));
-        Self(KNOWN.map(is_wanted))
+        Some(Self(KNOWN.map(is_wanted)))
     }
 
     /// As FEAT and OPTS show it: `type*;size*;…` or `type;size;`.
@@ -165,11 +169,14 @@ mod tests {
 
     #[test]
     fn clients_choose_facts() {
-        let some = Facts::wanted("Type;unique;SIZE;");
+        let some = Facts::wanted("Type;unique;SIZE;").unwrap();
         assert_eq!(some.names(""), "type;size;");
         assert_eq!(some.names("*"), "type*;size*;modify;perm;UNIX.mode;");
         assert_eq!(some.line(&file(true, true), "x"), "type=file;size=5; x");
-        assert_eq!(Facts::wanted("").line(&file(true, true), "x"), " x");
+        assert_eq!(Facts::wanted("").unwrap().line(&file(true, true), "x"), " x");
+        for bad in ["type", "type ;", "unique type;"] {
+            assert_eq!(Facts::wanted(bad), None, "{bad}");
+        }
     }
 
     #[test]

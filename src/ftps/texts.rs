@@ -25,15 +25,17 @@ pub(super) fn upload_cut(language: Language, reference: &str) -> String {
     format!("{text} [transfer-aborted {reference}]")
 }
 
-/// 554: REST behind the end.
+/// 554: nothing can go on at the restart point.
 #[must_use]
-pub(super) fn restart_beyond_end(language: Language, present: u64) -> String {
+pub(super) fn bad_restart(language: Language, present: u64) -> String {
     match language {
-        Language::De => format!(
-            "Hier sind erst {present} Bytes; dahinter kann nicht fortgesetzt werden. [bad-restart]"
-        ),
+        Language::De => {
+            format!(
+                "Dort kann nicht fortgesetzt werden; vorhanden sind {present} Bytes. [bad-restart]"
+            )
+        }
         Language::En => {
-            format!("Only {present} bytes are here; nothing can go on behind them. [bad-restart]")
+            format!("Nothing can go on at that place; {present} bytes are here. [bad-restart]")
         }
     }
 }

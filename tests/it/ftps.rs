@@ -275,3 +275,22 @@ fn a_long_listing_is_complete() {
     );
     assert!(said.well().out.contains("done"));
 }
+
+#[test]
+fn pyftpdlibs_own_tests_pass() {
+    let setup = Setup::new().without_scanner().set("limits", "ban_after", "1000");
+    let portal = portal(setup, "ftps-pyftpdlib");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pyftpdlib/functional.py");
+    let said: crate::support::clients::Said = std::process::Command::new("/usr/bin/python3")
+        .arg(script)
+        .env("PTPORTAL_PORT", portal.ftps_port.to_string())
+        .env("PTPORTAL_USER", crate::support::instance::USER)
+        .env("PTPORTAL_PASSWORD", PASSWORD)
+        .env("PTPORTAL_FOLDER", IN)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(portal.path())
+        .output()
+        .unwrap()
+        .into();
+    assert!(said.well().err.contains("OK"));
+}

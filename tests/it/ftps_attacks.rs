@@ -337,3 +337,48 @@ fn the_tree_of_another_client_is_not_there() {
     said.well();
     assert!(IN.starts_with("/2026-0815"));
 }
+
+/// Puts a certificate of a test authority in place, for scanners that look at the chain.
+fn with_a_trusted_certificate(portal: &Instance) {
+    let script = "set -e\n\
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt \
+          -days 365 -subj '/CN=Test authority'\n\
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout new.key -out new.csr -subj /CN=localhost\n\
+        printf 'subjectAltName=DNS:localhost\\nextendedKeyUsage=serverAuth\\nbasicConstraints=CA:FALSE\\n\
+        crlDistributionPoints=URI:http://localhost/none.crl\\n' > extensions\n\
+        openssl x509 -req -in new.csr -CA ca.crt -CAkey ca.key -days 200 -extfile extensions -out new.crt\n\
+        cat new.key > certs/server.key\n\
+        cat new.crt > certs/server.crt\n";
+    let made = std::process::Command::new("bash")
+        .args(["-c", script])
+        .current_dir(portal.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    eventually("it is taken", || portal.log().contains("the certificate has changed"));
+}
+
+#[test]
+fn testssl_finds_nothing_above_low() {
+    let portal = portal(Setup::new().without_scanner(), "ftps-testssl");
+    with_a_trusted_certificate(&portal);
+    let scanned = std::process::Command::new("testssl")
+        .args(["--starttls", "ftp", "--quiet", "--color", "0", "--warnings", "off"])
+        .args(["--protocols", "--std", "--fs", "--server-defaults", "--vulnerable"])
+        .args(["--add-ca", "ca.crt", "--severity", "MEDIUM", "--jsonfile", "found.json"])
+        .arg(format!("localhost:{}", portal.ftps_port))
+        .current_dir(portal.path())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&scanned.stdout);
+    assert!(out.contains("TLS 1.3") && out.contains("Heartbleed"), "testssl did not run: {out}");
+    let found = std::fs::read_to_string(portal.file("found.json")).unwrap();
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&found).unwrap();
+    let above_low: Vec<_> = findings
+        .iter()
+        .filter(|finding| {
+            ["MEDIUM", "HIGH", "CRITICAL"].contains(&finding["severity"].as_str().unwrap())
+        })
+        .collect();
+    assert!(above_low.is_empty(), "{above_low:#?}");
+}
