@@ -11,7 +11,7 @@ demo: ## Build, run a complete instance, walk a file and a virus through it, and
 run: ## Build and serve the demo instance in ./demo until Ctrl-C
 	deploy/run
 
-test: ## Formatting, lints and every test (real clamd, OpenSSH, rclone, curl, paramiko, PostgreSQL)
+test: ## Formatting, lints and every test (real clamd, OpenSSH, lftp, FileZilla, rclone, curl, PostgreSQL)
 	cargo fmt --check
 	cargo lint
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked --quiet
@@ -20,9 +20,11 @@ test: ## Formatting, lints and every test (real clamd, OpenSSH, rclone, curl, pa
 soak: ## The crash test in its long form: 100 kills
 	PTPORTAL_SOAK_KILLS=100 tests/with-services cargo nextest run --locked --no-capture -E 'test(through_kills)'
 
-bench: ## Beside OpenSSH's sshd: speed, CPU and memory of the front; beside clamd: time to the answer
+bench: ## Beside OpenSSH's sshd, vsftpd and ProFTPD: speed, CPU, memory of the fronts; beside clamd: time to the answer
 	tests/with-services cargo build --release --locked
+	deploy/packages proftpd-core proftpd-mod-crypto
 	benches/front.py
+	benches/ftps.py
 	benches/verdict.py
 
 lint: ## Formatting and lints only

@@ -3,9 +3,9 @@
 
 Scanning and mirror are off, so that the fronts are compared. ptportal's SHA-256, every fsync and commit are included; vsftpd
 and ProFTPD neither hash nor fsync. Explicit TLS 1.3 with PROT P; that curl gets the wanted cipher on both connections is
-checked at each start. One CPU second is one of the server with all its processes: cgroups count them, of version 2 or 1,
-and where neither may be made the process tree in /proc does, which misses the half of vsftpd that nobody waits for. Each
-transfer is measured with its login. lftp sets each file's time after it (MFMT), except on vsftpd, which cannot.
+checked at each start. CPU seconds are those of a server with all its processes, each transfer's login included: cgroups
+count them, of version 2 or 1, and where neither may be made the process tree in /proc does, which misses the half of vsftpd
+that nobody waits for. lftp sets each file's time after it (MFMT), except on vsftpd, which has no such command.
 
 Run it as root on a machine that may be thrown away: vsftpd wants a real user and a PAM service, both named ptportal-bench,
 which are made and removed here. Needs proftpd-core, proftpd-mod-crypto, lftp and curl. Debian does not let vsftpd be
@@ -109,16 +109,16 @@ class Portal(Server, front.Portal):
     def __init__(self, binary, base, certificate):
         key = base / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        port = free_port()
+        self.ftps = (f'listen = ["127.0.0.1:{port}"]\npassive_ports = "20000-20999"\n'
+                     f'certificate = "{certificate}.crt"\nprivate_key = "{certificate}.key"\n')
         front.Portal.__init__(self, binary, base, key)
         self.root = "1/Eingehend/"
         self.process = None
         self.command = [binary, "serve"]
-        self.port = free_port()
+        self.port = port
         subprocess.run([binary, "account", "password", self.user, "--stdin"], cwd=self.dir, check=True,
                        input=PASSWORD.encode(), stdout=subprocess.DEVNULL)
-        with open(self.dir / "ptportal.toml", "a") as out:
-            out.write(f'[ftps]\nlisten = ["127.0.0.1:{self.port}"]\npassive_ports = "20000-20999"\n'
-                      f'certificate = "{certificate}.crt"\nprivate_key = "{certificate}.key"\n')
 
     clear = front.Portal.clear
 
@@ -174,32 +174,40 @@ class Broken(Exception):
     """A client says that its transfer failed."""
 
 
-def curl(server, path, *arguments):
-    # Without the last option curl 7.88 sleeps for 200 ms once it has opened the data connection.
-    command = ["curl", "-q", "-sS", "--ssl-reqd", "-k", "--tlsv1.3", "--tls13-ciphers", CIPHER, "--happy-eyeballs-timeout-ms", "1",
-               "--user", f"{server.user}:{PASSWORD}", *arguments, f"ftp://127.0.0.1:{server.port}/{server.root}{path}"]
-    return run(server, command)
-
-
-def lftp(server, commands):
-    # With its own list of authorities lftp would spend more time on reading that, for each file, than on the transfer.
-    settings = (f"set ssl:ca-file {server.dir.parent}/server.crt; set ssl:verify-certificate no; set ssl:priority {GNUTLS}; "
-                "set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set net:max-retries 1; set cmd:fail-exit yes; ")
-    command = ["lftp", "-c", f"{settings} open -u {server.user},{PASSWORD} -p {server.port} 127.0.0.1; {commands}"]
-    return run(server, command)
-
-
-def run(server, command):
+def run(server, *command):
     environment = {**os.environ, "LFTP_HOME": str(server.dir)}
-    ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
     if ended.returncode:
-        raise Broken(f"{command[0]} and {server.name}: {ended.stderr}")
-    return ended.stderr
+        raise Broken(f"{command[0]} and {server.name}: {ended.stderr or ended.stdout}")
+    return ended.stdout
+
+
+def curl(server, path, *arguments):
+    return run(server, "curl", "-q", "-sS", "--ssl-reqd", "-k", "--tlsv1.3", "--tls13-ciphers", CIPHER, *arguments,
+               "--user", f"{server.user}:{PASSWORD}", f"ftp://127.0.0.1:{server.port}/{server.root}{path}")
+
+
+def one(server, path, *arguments):
+    """Seconds from the transfer command to its 226 by curl's own clock. Before that command curl 7.88 often sleeps until its
+    next timer, 0.2 to 1 s later, because it looks at the wrong connection; that says nothing about the servers."""
+    begin, end = curl(server, path, *arguments, "-w", "%{time_pretransfer} %{time_total}").split()
+    return float(end) - float(begin)
+
+
+def mirror(server, folder, target):
+    """Seconds of lftp, all in all. With its own list of authorities it would read that for each file, longer than the
+    transfer takes."""
+    begin = time.monotonic()
+    run(server, "lftp", "-c", f"set ssl:ca-file {server.dir.parent}/server.crt; set ssl:verify-certificate no;"
+        f"set ssl:priority {GNUTLS}; set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set net:max-retries 1;"
+        "set cmd:fail-exit yes;"
+        f"open -u {server.user},{PASSWORD} -p {server.port} 127.0.0.1; mirror -R --parallel=1 {folder} {server.root}{target}")
+    return time.monotonic() - begin
 
 
 def log_in(server):
     """A first session, so that none of its costs fall on what is measured; looks at the TLS of both connections."""
-    said = curl(server, "", "-v")
+    said = curl(server, "", "-v", "--stderr", "-")
     if said.count(f"SSL connection using TLSv1.3 / {CIPHER}") != 2:
         sys.exit(f"{server.name} does not use {CIPHER} for both connections:\n{said}")
 
@@ -207,23 +215,22 @@ def log_in(server):
 def measure(server, transfer, *arguments, tries=10):
     warm()
     before = server.cpu()
-    begin = time.monotonic()
     try:
-        transfer(server, *arguments)
+        wall = transfer(server, *arguments)
     except Broken as broken:
         # vsftpd sends tickets on data connections of TLS 1.3; a client that closes without reading them resets its upload.
         if server.name != "vsftpd" or tries == 1:
             raise
         print(f"again: {str(broken).splitlines()[-1]}", file=sys.stderr)
         return measure(server, transfer, *arguments, tries=tries - 1)
-    wall = time.monotonic() - begin
     # The server's side of the session ends after the client's.
     time.sleep(0.3)
     return wall, server.cpu() - before
 
 
 def row(name, of, figure, *ratios):
-    print(f"{name:<18}" + "   ".join(f"{server} {figure(*of[server])} {of[server][1]:5.2f} CPU-s" for server in of), *ratios, sep="   ")
+    figures = [f"{server} {figure(wall)} {cpu:5.2f} CPU-s" for server, (wall, cpu) in of.items()]
+    print(f"{name:<16}", *figures, *ratios, sep="   ")
 
 
 def big(servers, base, options):
@@ -232,12 +239,12 @@ def big(servers, base, options):
         for _ in range(options.mib):
             out.write(os.urandom(1 << 20))
     up, down = {}, {}
-    for run in range(options.runs):
+    for turn in range(options.runs):
         for server in servers:
             server.start()
             log_in(server)
-            up.setdefault(server.name, []).append(measure(server, curl, f"big{run}.bin", "-T", file))
-            down.setdefault(server.name, []).append(measure(server, curl, f"big{run}.bin", "-o", back))
+            up.setdefault(server.name, []).append(measure(server, one, f"big{turn}.bin", "-T", file))
+            down.setdefault(server.name, []).append(measure(server, one, f"big{turn}.bin", "-o", back))
             subprocess.run(["cmp", file, back], check=True)
             server.stop()
             server.clear()
@@ -245,7 +252,7 @@ def big(servers, base, options):
         of = medians(results)
         wall = of["ptportal"][0] / min(of["vsftpd"][0], of["ProFTPD"][0])
         cpu = of["ptportal"][1] / of["ProFTPD"][1]
-        row(f"{options.mib} MiB {name}", of, lambda wall, _: f"{wall:6.2f} s",
+        row(f"{options.mib} MiB {name}", of, lambda wall: f"{wall:6.2f} s",
             f"wall x{wall:.2f} of the faster (goal 0.90)", f"CPU x{cpu:.2f} of ProFTPD (goal {bound})")
 
 
@@ -255,17 +262,16 @@ def small(servers, base, options):
     for n in range(options.files):
         (folder / f"f{n:05}.bin").write_bytes(os.urandom(10240))
     results = {}
-    for run in range(options.runs):
+    for turn in range(options.runs):
         for server in servers:
             server.start()
             log_in(server)
-            many = measure(server, lftp, f"mirror -R --parallel=1 {folder} {server.root}s{run}")
-            results.setdefault(server.name, []).append(many)
+            results.setdefault(server.name, []).append(measure(server, mirror, folder, f"s{turn}"))
             server.stop()
             server.clear()
     of = medians(results)
     rate = min(of["vsftpd"][0], of["ProFTPD"][0]) / of["ptportal"][0]
-    row(f"{options.files} x 10 KiB up", of, lambda wall, _: f"{options.files / wall:4.0f} files/s", f"rate x{rate:.2f} of the faster")
+    row(f"{options.files} x 10 KiB up", of, lambda wall: f"{options.files / wall:4.0f} files/s", f"rate x{rate:.2f} of the faster")
 
 
 def medians(results):

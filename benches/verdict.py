@@ -27,7 +27,7 @@ def main():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    server = subprocess.Popen([BINARY, "demo", "--dir", base / "demo", "--port", str(port)],
+    server = subprocess.Popen([BINARY, "demo", "--dir", base / "demo", "--port", str(port), "--ftps-port", str(port + 1)],
                               stdout=subprocess.DEVNULL, stderr=open(base / "log", "w"))
     try:
         while "scanner.ready" not in (base / "log").read_text():

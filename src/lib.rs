@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`domain`] | rules without I/O, clock or randomness: paths, verdicts, refusals, names for Windows shares |
 //! | [`config`] | `ptportal.toml` and environment into one checked type |
-//! | [`logging`] | one line for each event, text or JSON |
+//! | [`logging`], [`metering`] | one line for each event, text or JSON; numbers for Prometheus |
 //! | [`store`] | SQL, the same on SQLite and PostgreSQL |
 //! | [`vault`] | the data folder: spool, sealed content, quarantine |
 //! | [`clamd`] | clamd: scans, strict replies, canaries |
@@ -17,6 +17,7 @@
 //! | [`app`] | use cases: login, session, upload, scan queue, mirror, recovery, what operators do |
 //! | [`sftp`] | FRONT SFTP on russh |
 //! | [`ftps`] | FRONT FTPS on tokio-rustls |
+//! | [`admin`] | FRONT metrics, health and readiness, never public |
 //! | [`guard`], [`listen`] | what stands before every front: sockets, limits and bans |
 //! | [`serve`] | start and stop order |
 //! | [`cli`] | FRONT the commands |
@@ -50,6 +51,7 @@
 //! dead process: a file in `vault/` was complete (its scan goes on), a file in `spool/` was not (`incomplete`,
 //! resumable). Deliveries in `placing` look for their temporary file: there means rename now, gone means it has happened.
 
+pub mod admin;
 pub mod app;
 pub mod certificate;
 pub mod clamd;
@@ -61,6 +63,7 @@ pub mod guard;
 pub mod hotfolder;
 pub mod listen;
 pub mod logging;
+pub mod metering;
 pub mod serve;
 pub mod sftp;
 pub mod store;

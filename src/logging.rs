@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 use crate::domain::event::{Event, EventKind};
+use crate::metering;
 
 /// Starts logging for this process, to `[log] file` or standard error.
 ///
@@ -179,5 +180,6 @@ pub fn event(event: &Event) {
             )
         };
     }
+    metering::happened(event.kind);
     if is_warning(event.kind) { line!(tracing::Level::WARN) } else { line!(tracing::Level::INFO) }
 }

@@ -20,7 +20,7 @@ use crate::guard::Guard;
 use crate::hotfolder::Hotfolder;
 use crate::store::{Store, nodes};
 use crate::vault::{self, Vault};
-use crate::{ftps, listen, sftp};
+use crate::{admin, ftps, listen, metering, sftp};
 
 /// Connections may finish their transfers for 30 s; what then still runs is cut.
 const LAST_WAIT: Duration = Duration::from_secs(40);
@@ -69,6 +69,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
 /// # Errors
 /// Whatever keeps the service from starting; once it runs, nothing.
 pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
+    let numbers = metering::start()?;
     let is_sqlite = config.database.url.is_empty();
     check_folders(&config)?;
     let _lock = vault::lock(&config.data_dir, is_sqlite).map_err(|e| lock_error(&config, e))?;
@@ -88,11 +89,13 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
     nodes::insert(app.store.db(), app.node.as_str(), &workers::host_name(), pid, app.now()).await?;
     recovery::at_start(&app).await.context("recovery")?;
     let sftp_listeners = listen::bind("sftp.listen", &app.config.sftp.listen).await?;
+    let admin_listeners = listen::bind("admin.listen", &app.config.admin.listen).await?;
     let ftps_listeners = ftps::bind(&app, workers::host_name()).await?;
     workers::start(&app, app.config.data_dir.join("control.sock"));
     let guard = Guard::new(Arc::clone(&app));
     app.tasks.spawn(Arc::clone(&guard).follow_bans());
     sftp::serve(&app, &guard, sftp_listeners, keys);
+    admin::serve(&app, admin_listeners, &numbers);
     if let Some(listeners) = ftps_listeners {
         ftps::serve(&app, &guard, listeners)?;
     }

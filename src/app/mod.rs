@@ -8,6 +8,7 @@ mod content;
 pub mod control;
 pub mod edit;
 pub mod follow;
+pub mod gauges;
 pub mod login;
 pub mod mirror;
 pub mod operate;

@@ -15,6 +15,7 @@ pub struct Origin {
     pub project_no: String,
     pub path: String,
     pub version: i64,
+    pub protocol: &'static str,
     pub peer: String,
     pub session: String,
     /// Account or configuration, in bytes.

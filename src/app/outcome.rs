@@ -30,8 +30,9 @@ impl Outcome {
     #[must_use]
     pub fn told(&self, language: Language, reference: &str) -> String {
         let text = match (self, language) {
-            (Self::Released, Language::De) => "Empfangen, auf Viren geprüft und angenommen.",
-            (Self::Released, Language::En) => "Received, checked for viruses and accepted.",
+            // Not "checked for viruses": the configuration may do without.
+            (Self::Released, Language::De) => "Vollständig empfangen und angenommen.",
+            (Self::Released, Language::En) => "Completely received and accepted.",
             (Self::ScanPending, Language::De) => {
                 "Empfangen, die Virenprüfung läuft noch. Es ist nichts weiter zu tun."
             }

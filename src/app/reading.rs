@@ -26,6 +26,7 @@ pub struct Content {
     pub mtime: Timestamp,
     /// On tmpfs every read is one from memory.
     pub in_memory: bool,
+    pub(super) sent: metrics::Counter,
 }
 
 impl Content {
@@ -42,7 +43,15 @@ impl Content {
             let mut slices = [IoSliceMut::new(buffer)];
             rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT)?
         };
-        Ok(if n == wanted { n } else { 0 })
+        if n != wanted {
+            return Ok(0);
+        }
+        self.count(n);
+        Ok(n)
+    }
+
+    fn count(&self, bytes: usize) {
+        self.sent.increment(u64::try_from(bytes).unwrap_or(0));
     }
 
     /// Reads exactly `len` bytes, waiting for the disk on another thread.
@@ -50,6 +59,7 @@ impl Content {
     /// # Errors
     /// What the file system says; also when the file is shorter.
     pub async fn read_waiting(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.count(len);
         let file = Arc::clone(&self.file);
         blocking(move || {
             let mut buffer = vec![0u8; len];

@@ -276,6 +276,7 @@ impl Session {
             project_no: project.project_no.clone(),
             path,
             version,
+            protocol: self.protocol,
             peer: self.peer.to_string(),
             session: self.id.to_string(),
             max_size: self.max_size(),

@@ -20,7 +20,7 @@ use crate::domain::id::Id;
 use crate::domain::verdict::{Answer, IdleRetry, Outcome, Releasable, judge, outcome};
 use crate::store::uploads::UploadRow;
 use crate::store::{self, unsigned, uploads};
-use crate::vault;
+use crate::{metering, vault};
 
 /// Pauses after an attempt without verdict; the last one for ever.
 const PAUSES: [Duration; 5] = [
@@ -330,7 +330,9 @@ async fn scan(app: &Arc<App>, waiting: &Waiting, proof: &Proof) -> anyhow::Resul
         Prepared::Settled(settled) => return Ok(Next::Settled(settled)),
     };
     let (file, sealed) = settle::open_for_scan(app, &id).await?;
+    let asked = Instant::now();
     let answer = ask(app, &file, sealed.size, proof).await;
+    metering::scanned(asked.elapsed());
     let scanned = blocking(move || vault::identity(&file)).await?;
     let scan = &app.config.scan;
     let verdict = judge(answer, scanned, sealed);

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::reading::{Content, Reader};
+use super::status_text::{self, StatusText};
 use super::tree::{
     Attributes, Kind, Listed, Place, STATUS_FILE, folder_attributes, is_upload_area,
 };
-use super::{App, status_text, with_app};
+use super::{App, with_app};
 use crate::domain::account::{AccountName, Language, Settings};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;
@@ -21,7 +22,7 @@ use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::store::{entries, orders, unsigned, uploads};
-use crate::vault;
+use crate::{metering, vault};
 
 /// Droppings remembered for one session; beyond it they are accepted and forgotten.
 const DROPPINGS_MAX: usize = 10_000;
@@ -36,6 +37,7 @@ pub struct Sessions(Mutex<HashMap<Id, Live>>);
 struct Live {
     account: AccountName,
     client_no: String,
+    protocol: &'static str,
     peer: IpAddr,
     ended: CancellationToken,
     settings: SharedSettings,
@@ -52,6 +54,11 @@ impl Sessions {
     #[must_use]
     pub fn count_of(&self, account: &AccountName) -> usize {
         self.all().values().filter(|live| live.account == *account).count()
+    }
+
+    #[must_use]
+    pub fn count_by_protocol(&self, protocol: &str) -> usize {
+        self.all().values().filter(|live| live.protocol == protocol).count()
     }
 
     /// An address with a live good session is never banned.
@@ -111,7 +118,7 @@ pub struct Session {
     settings: SharedSettings,
     began: Instant,
     droppings: Mutex<HashMap<String, (u64, Timestamp)>>,
-    status: Mutex<HashMap<String, (Instant, Arc<str>)>>,
+    status: Mutex<HashMap<String, (Instant, StatusText)>>,
 }
 
 impl Session {
@@ -128,6 +135,7 @@ impl Session {
         let live = Live {
             account: account.clone(),
             client_no: client_no.clone(),
+            protocol,
             peer,
             ended: ended.clone(),
             settings: Arc::clone(&settings),
@@ -220,10 +228,7 @@ impl Session {
         match self.locate(path).await? {
             Place::Root => Ok(folder_attributes(self.app.now(), false)),
             Place::Project(project) => Ok(folder_attributes(Timestamp(project.updated), false)),
-            Place::Status(project) => {
-                let text = self.compose_status(&project).await?;
-                Ok(self.text_attributes(&text, Timestamp(project.updated)))
-            }
+            Place::Status(project) => Ok(text_attributes(&self.compose_status(&project).await?)),
             Place::Area { project, area, names } => {
                 let Some((name, above)) = names.split_last() else {
                     return Ok(folder_attributes(Timestamp(project.updated), is_upload_area(area)));
@@ -263,8 +268,7 @@ impl Session {
                 });
                 let mut listed: Vec<Listed> = folders.collect();
                 if self.shows_status() {
-                    let text = self.compose_status(&project).await?;
-                    let attributes = self.text_attributes(&text, mtime);
+                    let attributes = text_attributes(&self.compose_status(&project).await?);
                     listed.push(Listed { name: STATUS_FILE.to_owned(), attributes });
                 }
                 Ok(listed)
@@ -298,11 +302,11 @@ impl Session {
         let (project, area, names) = match self.locate(path).await? {
             Place::Root | Place::Project(_) => return Err(Refusal::IsAFolder),
             Place::Status(project) => {
-                let text = match self.shown_status(&project) {
-                    Some(text) => text,
+                let StatusText { text, changed } = match self.shown_status(&project) {
+                    Some(status) => status,
                     None => self.compose_status(&project).await?,
                 };
-                return Ok(Reader::Text { text, mtime: Timestamp(project.updated) });
+                return Ok(Reader::Text { text, mtime: changed });
             }
             Place::Area { project, area, names } => (project, area, names),
         };
@@ -322,7 +326,9 @@ impl Session {
         });
         let (file, size, in_memory) =
             opened.await.map_err(|e| self.internal("open content", &e))?;
-        Ok(Reader::Content(Content { file, size, mtime: Timestamp(entry.mtime), in_memory }))
+        let sent = metering::sent(self.protocol);
+        let mtime = Timestamp(entry.mtime);
+        Ok(Reader::Content(Content { file, size, mtime, in_memory, sent }))
     }
 
     /// Size in bytes and SHA-256 (hex) of a released file, as they were when it was sealed.
@@ -344,27 +350,22 @@ impl Session {
     }
 
     /// The text whose size the client was shown a moment ago.
-    fn shown_status(&self, project: &orders::ProjectRow) -> Option<Arc<str>> {
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, text) = status.get(&project.project_no)?;
-        (at.elapsed() < STATUS_KEPT).then(|| Arc::clone(text))
+    fn shown_status(&self, project: &orders::ProjectRow) -> Option<StatusText> {
+        let shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, status) = shown.get(&project.project_no)?;
+        (at.elapsed() < STATUS_KEPT).then(|| status.clone())
     }
 
     /// `Status.txt` of a project as it is now; remembered, so that what is read has the size that was shown.
-    async fn compose_status(&self, project: &orders::ProjectRow) -> Result<Arc<str>, Refusal> {
-        let text = status_text::compose(&self.app, project, self.language()).await;
-        let text: Arc<str> = text.map_err(|e| self.internal("compose Status.txt", &e))?.into();
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        if status.len() > 1000 {
-            status.clear();
+    async fn compose_status(&self, project: &orders::ProjectRow) -> Result<StatusText, Refusal> {
+        let status = status_text::compose(&self.app, project, self.language()).await;
+        let status = status.map_err(|e| self.internal("compose Status.txt", &e))?;
+        let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.len() > 1000 {
+            shown.clear();
         }
-        status.insert(project.project_no.clone(), (Instant::now(), Arc::clone(&text)));
-        Ok(text)
-    }
-
-    fn text_attributes(&self, text: &str, mtime: Timestamp) -> Attributes {
-        let size = u64::try_from(text.len()).unwrap_or(0);
-        Attributes { kind: Kind::File, size, mtime, is_writable: false, is_readable: true }
+        shown.insert(project.project_no.clone(), (Instant::now(), status.clone()));
+        Ok(status)
     }
 
     /// Remembers a dropped file, because clients look whether it arrived.
@@ -436,6 +437,12 @@ impl Session {
             None => Ok((free, free)),
         }
     }
+}
+
+fn text_attributes(status: &StatusText) -> Attributes {
+    let size = u64::try_from(status.text.len()).unwrap_or(0);
+    let mtime = status.changed;
+    Attributes { kind: Kind::File, size, mtime, is_writable: false, is_readable: true }
 }
 
 impl Drop for Session {

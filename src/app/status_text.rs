@@ -1,5 +1,6 @@
 //! `Status.txt`: what a customer who has nothing but FileZilla should know (spec section 6).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
@@ -21,12 +22,19 @@ const REFUSALS_SINCE: Duration = Duration::from_secs(24 * 3600);
 /// Temporary names are mentioned when they are older.
 const TEMPORARY_AFTER: i64 = 15 * 60 * 1000;
 
+/// The text, and when what it tells changed last: clients that copy what is newer look at that.
+#[derive(Debug, Clone)]
+pub(super) struct StatusText {
+    pub(super) text: Arc<str>,
+    pub(super) changed: Timestamp,
+}
+
 /// Writes the text of one project. Lines end with CR LF, so that Windows' editor shows them.
 pub(super) async fn compose(
     app: &App,
     project: &ProjectRow,
     language: Language,
-) -> store::Result<String> {
+) -> store::Result<StatusText> {
     let tickets = orders::tickets(app.store.db(), &project.project_no).await?;
     let rows = uploads::of_project(app.store.db(), &project.project_no, SHOWN).await?;
     let mut lines = header(project, language);
@@ -48,7 +56,8 @@ pub(super) async fn compose(
         lines.push(line(app, row, language, now).await?);
     }
     lines.push(String::new());
-    lines.extend(refusals(app, project, language, now).await?);
+    let refused = refusals(app, project, now).await?;
+    lines.extend(refusal_lines(&refused, language));
     let help = word(
         language,
         "Fragen? Bitte rufen Sie die Druckerei an und nennen Sie die Nummer in eckigen Klammern.",
@@ -56,7 +65,11 @@ pub(super) async fn compose(
     );
     lines.push(help.to_owned());
     lines.push(String::new());
-    Ok(lines.join("\r\n"))
+    let changed = rows.iter().map(|row| row.updated);
+    let changed = changed.chain(tickets.iter().map(|ticket| ticket.updated));
+    let changed = changed.chain(refused.iter().map(|row| row.time)).max();
+    let changed = Timestamp(changed.unwrap_or(project.updated).max(project.updated));
+    Ok(StatusText { text: lines.join("\r\n").into(), changed })
 }
 
 fn word(language: Language, german: &'static str, english: &'static str) -> &'static str {
@@ -87,13 +100,12 @@ fn header(project: &ProjectRow, language: Language) -> Vec<String> {
     lines
 }
 
-/// What was refused in the last day, newest first: FileZilla's log is gone by the time somebody asks.
+/// What was refused in the last day: FileZilla's log is gone by the time somebody asks.
 async fn refusals(
     app: &App,
     project: &ProjectRow,
-    language: Language,
     now: Timestamp,
-) -> store::Result<Vec<String>> {
+) -> store::Result<Vec<events::EventRow>> {
     let filter = events::Filter {
         since: now.minus(REFUSALS_SINCE).0,
         client_no: project.client_no.clone(),
@@ -102,9 +114,13 @@ async fn refusals(
         limit: REFUSALS_SHOWN,
         ..events::Filter::default()
     };
-    let rows = events::list(app.store.db(), &filter).await?;
+    events::list(app.store.db(), &filter).await
+}
+
+/// Newest first.
+fn refusal_lines(rows: &[events::EventRow], language: Language) -> Vec<String> {
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let mut lines = vec![word(language, "Nicht angenommen:", "Not accepted:").to_owned()];
     for row in rows.iter().rev() {
@@ -114,7 +130,7 @@ async fn refusals(
         lines.push(format!("  {time} UTC  {path}: {}", one_line(text)));
     }
     lines.push(String::new());
-    Ok(lines)
+    lines
 }
 
 /// `2026-11-24 08:15`

@@ -22,6 +22,7 @@ use crate::domain::id::Id;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
+use crate::metering;
 use crate::store::uploads::{self, Finding};
 use crate::vault::Sidecar;
 
@@ -48,6 +49,7 @@ pub struct Upload {
     inner: Arc<tokio::sync::Mutex<Content>>,
     heard: Arc<Mutex<Instant>>,
     follower: follow::Follower,
+    received: metrics::Counter,
     /// True once finished or handed to the clearing task.
     is_done: AtomicBool,
 }
@@ -100,6 +102,7 @@ impl Upload {
             heard: Arc::clone(&heard),
         };
         app.writers.all().insert(origin.id.to_string(), writer);
+        let received = metering::received(origin.protocol);
         let follower = follow::Follower::new(&app, &origin, spool);
         Self {
             app,
@@ -107,6 +110,7 @@ impl Upload {
             inner,
             heard,
             follower,
+            received,
             is_done: AtomicBool::new(false),
         }
     }
@@ -178,6 +182,7 @@ impl Upload {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let mut inner = self.inner.lock().await;
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.received.increment(len);
         let end =
             offset.checked_add(len).ok_or(Refusal::TooLarge { limit: self.origin.max_size })?;
         self.ready_for(&mut inner, end).await?;
@@ -392,7 +397,9 @@ impl Upload {
         // Not before: whoever finds a sealed file without a writer would take it for an orphan.
         self.app.writers.leave(self.origin.id.as_str(), &self.inner);
         let verdict = settled.map_err(|e| self.app.internal("commit a sealed upload", &e))?;
-        self.wait_for(verdict).await
+        let answer = self.wait_for(verdict).await;
+        metering::answered(started.elapsed());
+        answer
     }
 
     /// A resume without a new byte completes an unfinished upload. For protocols whose end of data says "this is all",

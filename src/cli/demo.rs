@@ -62,6 +62,7 @@ fn configuration(port: u16, ftps_port: u16) -> String {
          data_dir = \"data\"\n\n\
          [sftp]\nlisten = [\"127.0.0.1:{port}\"]\n\n\
          [ftps]\nlisten = [\"127.0.0.1:{ftps_port}\"]\n\n\
+         [admin]\nlisten = []\n\n\
          [scan]\nclamd = \"unix:clamd/clamd.sock\"\n\n\
          [hotfolder]\nroot = \"hotfolder\"\n\n\
          [limits]\nmin_free = \"64MiB\"\n"

@@ -31,8 +31,7 @@ const LATER: [&str; 18] = [
 ];
 
 /// Services that may be switched off already, so that a file for a later version can be used.
-const SERVICES: [(&str, &str); 3] =
-    [("web.listen", "web"), ("api.listen", "order API"), ("admin.listen", "admin")];
+const SERVICES: [(&str, &str); 2] = [("web.listen", "web"), ("api.listen", "order API")];
 
 const LATER_TEXT: &str = "not part of this version of ptportal; remove it";
 

@@ -35,6 +35,7 @@ pub struct Config {
     pub database: Database,
     pub sftp: Sftp,
     pub ftps: Ftps,
+    pub admin: Admin,
     pub scan: Scan,
     pub hotfolder: Hotfolder,
     pub portal: Portal,
@@ -80,6 +81,13 @@ pub struct Ftps {
     pub private_key: PathBuf,
     /// Data connections must resume the control connection's TLS session.
     pub require_session_reuse: bool,
+}
+
+/// `[admin]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Loopback or private addresses only; empty switches the service off.
+    pub listen: Vec<SocketAddr>,
 }
 
 /// `[scan]` (spec section 4).

@@ -4,7 +4,7 @@ use super::load::ConfigError;
 use super::reader::Reader;
 use super::value::{self, GIB, MIB};
 use super::{
-    ClamdAddress, Config, Database, Ftps, Hotfolder, Limits, Log, LogFormat, OnConflict,
+    Admin, ClamdAddress, Config, Database, Ftps, Hotfolder, Limits, Log, LogFormat, OnConflict,
     OnEncrypted, OnOversize, Portal, Scan, Sftp, Transport,
 };
 
@@ -37,6 +37,13 @@ pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
             certificate: reader.path("ftps.certificate", "certs/server.crt")?,
             private_key: reader.path("ftps.private_key", "certs/server.key")?,
             require_session_reuse: reader.switch("ftps.require_session_reuse", false)?,
+        },
+        admin: Admin {
+            listen: reader.parsed_list(
+                "admin.listen",
+                &["127.0.0.1:9090"],
+                value::internal_address,
+            )?,
         },
         scan: scan(reader)?,
         hotfolder: hotfolder(reader)?,

@@ -219,13 +219,13 @@ fn keys_of_later_versions_are_named_as_such() {
         "[hooks]\ndir = \"hooks\"",
         "[[webhook]]\nurl = \"https://example.org\"",
         "[api]\ntls = true",
-        "[admin]",
         "[mail]",
     ] {
         check_error(toml, &["not part of this version of ptportal"]);
     }
     check_error("[web]\nlisten = [\"[::]:8080\"]", &["the web service", "set it to []"]);
-    check_error("[admin]\nlisten = \"\"", &["ptportal.toml:2: admin.listen", "set it to []"]);
+    check_error("[api]\nlisten = \"\"", &["ptportal.toml:2: api.listen", "set it to []"]);
+    check_error("[admin]\nlisten = [\"0.0.0.0:9090\"]", &["could be reached by strangers"]);
     let off = "[ftps]\nlisten = []\nimplicit_listen = []\n[web]\nlisten = []\n[api]\nlisten = []";
     assert!(read(off, &[]).is_ok());
 }

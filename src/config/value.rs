@@ -1,6 +1,6 @@
 //! The meaning of single values. Each function returns the value or the problem and its remedy.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -118,6 +118,22 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
             quoted(text)
         )
     })
+}
+
+/// An address that strangers cannot reach.
+pub(super) fn internal_address(text: &str) -> Result<SocketAddr, String> {
+    let address = listen_address(text)?;
+    let is_internal = match address.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+    };
+    if is_internal {
+        return Ok(address);
+    }
+    Err(format!(
+        "{} could be reached by strangers; write a loopback or private address, as 127.0.0.1:9090",
+        quoted(text)
+    ))
 }
 
 /// `50000-50999`, both ends included.

@@ -84,7 +84,7 @@ impl Client {
             }
             Inside::Allo(size) => Ok(self.allocate(session, size)),
             Inside::Abor => {
-                self.passive = None;
+                self.pending = None;
                 Ok(Reply::new(226, "No transfer is running."))
             }
             Inside::Size(path) => self.size(session, &path).await,

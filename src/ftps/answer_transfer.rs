@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{noted, told};
 use super::client::{Client, Next, Transfer};
 use super::command::{DataCommand, Epsv};
-use super::data::{Opening, Progress};
+use super::data::{Opening, Pending, Progress};
 use super::listing;
 use super::passive::Passive;
 use super::phase::Once;
@@ -86,12 +86,13 @@ impl Client {
 
     fn open_passive(&mut self) -> Result<u16, Reply> {
         // One at a time: the port before is closed.
-        self.passive = None;
+        self.pending = None;
         let ports = &self.front.app.config.ftps.passive_ports;
         match Passive::open(ports, self.local) {
             Ok(passive) => {
-                let port = passive.port();
-                self.passive = Some(passive);
+                let pending = Pending::new(&self.front, passive, self.peer);
+                let port = pending.port();
+                self.pending = Some(pending);
                 Ok(port)
             }
             Err(error) => {
@@ -111,13 +112,12 @@ impl Client {
         command: DataCommand,
         once: Once,
     ) -> Next {
-        let Some(passive) = self.passive.take() else {
+        let Some(pending) = self.pending.take() else {
             return Reply::new(425, "Send PASV or EPSV first.").into();
         };
         let opening = Opening {
             front: Arc::clone(&self.front),
-            passive,
-            client: self.peer,
+            pending,
             token: self.token,
             abort: CancellationToken::new(),
             progress: Arc::new(Progress::default()),

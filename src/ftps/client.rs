@@ -15,9 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::Front;
 use super::command::{Command, Inside, parse};
 use super::control::{Control, Lost};
-use super::data::Progress;
+use super::data::{Pending, Progress};
 use super::facts::Facts;
-use super::passive::Passive;
 use super::phase::{Once, Phase, Protection, objection};
 use super::reply::{Reply, refused};
 use super::texts;
@@ -109,7 +108,8 @@ pub(super) struct Client {
     attempts: u32,
     pub(super) session: Option<Arc<Session>>,
     pub(super) cwd: VirtualPath,
-    pub(super) passive: Option<Passive>,
+    /// Opened by PASV or EPSV, for the transfer that follows.
+    pub(super) pending: Option<Pending>,
     /// EPSV ALL was said.
     pub(super) only_epsv: bool,
     pub(super) facts: Facts,
@@ -142,7 +142,7 @@ impl Client {
             attempts: 0,
             session: None,
             cwd: VirtualPath::root(),
-            passive: None,
+            pending: None,
             only_epsv: false,
             facts: Facts::default(),
             once: Once::default(),

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Front;
 use super::passive::Passive;
@@ -24,6 +25,9 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// Up to here each read acknowledges at once what came before it.
 const QUICK_BYTES: u64 = 1 << 20;
+
+/// A client must connect within this time after its transfer command.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What others may know of a running transfer.
 #[derive(Debug, Default)]
@@ -76,11 +80,72 @@ impl Cut {
     }
 }
 
-/// What a data connection needs to come into being.
+/// A data connection that is coming into being since PASV or EPSV: accepted and under TLS as soon as the client wants
+/// it, because some (curl) speak before they send the transfer command and wait for the answer. Dropping it closes all.
+pub(super) struct Pending {
+    port: u16,
+    connected: CancellationToken,
+    coming: AbortOnDropHandle<Result<TlsStream<TcpStream>, Reply>>,
+}
+
+impl Pending {
+    /// Begins to wait for the client.
+    pub(super) fn new(front: &Arc<Front>, passive: Passive, client: IpAddr) -> Self {
+        let port = passive.port();
+        let connected = CancellationToken::new();
+        let (front_too, noticed) = (Arc::clone(front), connected.clone());
+        let coming = front.app.tasks.spawn(async move {
+            let stream = passive.accept(client).await.map_err(|error| {
+                tracing::debug!(%error, peer = %client, "no data connection");
+                no_connection()
+            })?;
+            noticed.cancel();
+            front_too.tls.data(stream).await.map_err(|error| {
+                tracing::debug!(%error, peer = %client, "no TLS on the data connection");
+                no_tls()
+            })
+        });
+        Self { port, connected, coming: AbortOnDropHandle::new(coming) }
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The time for it counts from the transfer command on.
+    async fn connected(self) -> Result<TlsStream<TcpStream>, Reply> {
+        let Self { connected, coming, .. } = self;
+        tokio::pin!(coming);
+        let accepted = tokio::time::timeout(PATIENCE, async {
+            tokio::select! {
+                () = connected.cancelled() => None,
+                done = &mut coming => Some(done),
+            }
+        });
+        match accepted.await {
+            Ok(Some(done)) => return done.unwrap_or_else(|_| Err(no_connection())),
+            Ok(None) => {}
+            Err(_elapsed) => return Err(no_connection()),
+        }
+        match tokio::time::timeout(tls::HANDSHAKE, coming).await {
+            Ok(done) => done.unwrap_or_else(|_| Err(no_tls())),
+            Err(_elapsed) => Err(no_tls()),
+        }
+    }
+}
+
+fn no_connection() -> Reply {
+    Reply::new(425, "No data connection came; use PASV or EPSV and connect at once.")
+}
+
+fn no_tls() -> Reply {
+    Reply::new(522, "The data connection did not begin TLS.")
+}
+
+/// What a transfer needs to open its data connection.
 pub(super) struct Opening {
     pub(super) front: Arc<Front>,
-    pub(super) passive: Passive,
-    pub(super) client: IpAddr,
+    pub(super) pending: Pending,
     pub(super) token: Token,
     pub(super) abort: CancellationToken,
     pub(super) progress: Arc<Progress>,
@@ -101,24 +166,13 @@ impl Opening {
     /// # Errors
     /// The final reply: nobody came, no TLS, not this session's TLS, aborted.
     pub(super) async fn open(self) -> Result<Data, Reply> {
-        let Self { front, passive, client, token, abort, progress } = self;
-        let opened = async {
-            let stream = passive.accept(client).await.map_err(|error| {
-                tracing::debug!(%error, peer = %client, "no data connection");
-                Reply::new(425, "No data connection came; use PASV or EPSV and connect at once.")
-            })?;
-            let stream = front.tls.data(stream).await.map_err(|error| {
-                tracing::debug!(%error, peer = %client, "no TLS on the data connection");
-                Reply::new(522, "The data connection did not begin TLS.")
-            })?;
-            let is_bound = tls::is_bound(&stream, &token);
-            tracing::trace!(peer = %client, is_bound, "data connection");
-            Ok((stream, is_bound))
-        };
-        let (stream, is_bound) = tokio::select! {
-            opened = opened => opened?,
+        let Self { front, pending, token, abort, progress } = self;
+        let stream = tokio::select! {
+            connected = pending.connected() => connected?,
             () = abort.cancelled() => return Err(Reply::new(426, "Transfer aborted.")),
         };
+        let is_bound = tls::is_bound(&stream, &token);
+        tracing::trace!(is_bound, "data connection");
         let stall = front.app.config.limits.idle_timeout;
         let requires = front.app.config.ftps.require_session_reuse;
         let data = Data { stream, abort, stall, progress, front };

@@ -3,14 +3,11 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::listen;
 
-/// A client must come within this time after its transfer command.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Strangers may stand in the queue before the client; they are sent away one by one.
 const BACKLOG: u32 = 64;
 
@@ -45,25 +42,19 @@ impl Passive {
     /// Waits for the client and closes the port behind it. Others are sent away.
     ///
     /// # Errors
-    /// `TimedOut` when the client does not come.
+    /// What the listener says.
     pub(super) async fn accept(self, client: IpAddr) -> io::Result<TcpStream> {
-        let good = async {
-            loop {
-                let (stream, peer) = self.listener.accept().await?;
-                if peer.ip().to_canonical() == client {
-                    listen::prepare(&stream);
-                    return Ok(stream);
-                }
-                tracing::warn!(
-                    client = %client,
-                    peer = %peer.ip().to_canonical(),
-                    "a data connection from another address than the session's was refused"
-                );
+        loop {
+            let (stream, peer) = self.listener.accept().await?;
+            if peer.ip().to_canonical() == client {
+                listen::prepare(&stream);
+                return Ok(stream);
             }
-        };
-        match tokio::time::timeout(PATIENCE, good).await {
-            Ok(accepted) => accepted,
-            Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+            tracing::warn!(
+                client = %client,
+                peer = %peer.ip().to_canonical(),
+                "a data connection from another address than the session's was refused"
+            );
         }
     }
 }

@@ -67,22 +67,18 @@ impl Tls {
         token: &Token,
     ) -> io::Result<TlsStream<TcpStream>> {
         let accept = self.control.accept_with(stream, |tls| tls.set_resumption_data(token));
-        in_time(accept).await
+        match tokio::time::timeout(HANDSHAKE, accept).await {
+            Ok(done) => done,
+            Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
     }
 
+    /// Without a time limit: that one begins with the transfer command.
+    ///
     /// # Errors
-    /// As [`Tls::control`].
+    /// What the handshake says.
     pub(super) async fn data(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        in_time(self.data.accept(stream)).await
-    }
-}
-
-async fn in_time(
-    handshake: impl Future<Output = io::Result<TlsStream<TcpStream>>>,
-) -> io::Result<TlsStream<TcpStream>> {
-    match tokio::time::timeout(HANDSHAKE, handshake).await {
-        Ok(done) => done,
-        Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        self.data.accept(stream).await
     }
 }
 

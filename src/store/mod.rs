@@ -12,6 +12,7 @@ pub mod entries;
 pub mod events;
 pub mod guard;
 pub mod nodes;
+pub mod numbers;
 pub mod orders;
 pub mod uploads;
 

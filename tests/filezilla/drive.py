@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Drives the real FileZilla against an FTPS server (explicit TLS): it connects from a site file, lists a folder, uploads a file
-into it, lists the folder again and ends.
+"""Drives the real FileZilla against an FTPS server (explicit TLS): it connects from a site file, lists a folder,
+uploads a file into it, lists the folder again and ends.
 
     drive.py HOST PORT USER PASSWORD CERTIFICATE_PEM LOCAL_FILE REMOTE_FOLDER SCRATCH_DIR [--screenshot FILE] [--debug]
 
-Prints FileZilla's own log. Exits 0 when the upload was answered with 226, FileZilla called it successful, the new listing has the
-file with its size, every data connection resumed the TLS session, FileZilla said no "Error:" and ended on Ctrl+Q as for any user.
-Exits 1 with the reason in the last line when it was not so within a minute.
+Prints FileZilla's own log. Exits 0 when the upload was answered with 226, FileZilla called it successful, the new
+listing has the file with its size, every data connection resumed the TLS session, FileZilla said no "Error:" and ended
+on Ctrl+Q as for any user. Exits 1 with the reason in the last line when it was not so within a minute.
 
-Nothing is clicked, and nothing depends on where it is on the screen. What FileZilla has to know is in its configuration before it
-starts, the transfer too: it waits in the queue that FileZilla keeps between two runs. One key stroke, Ctrl+P ("Process Queue"),
-sets it off; F5 lists again; Ctrl+Q ends. Every step waits for the line in FileZilla's log that tells of it, never for a time. No
-window manager is needed.
+Nothing is clicked, and nothing depends on where it is on the screen. What FileZilla has to know is in its
+configuration before it starts, the transfer too: it waits in the queue that FileZilla keeps between two runs. One key
+stroke, Ctrl+P ("Process Queue"), sets it off; F5 lists again; Ctrl+Q ends. Every step waits for the line in FileZilla's
+log that tells of it, never for a time. No window manager is needed.
 
 Debian packages: filezilla, xvfb, xdotool; scrot for --screenshot.
 """
@@ -50,7 +50,7 @@ class Failed(Exception):
 
 
 def file_zilla_path(folder):
-    """A remote folder in FileZilla's own notation: type (1 = Unix), length of the prefix (none), then length and name each."""
+    """A remote folder in FileZilla's own notation: type (1: Unix), length of the prefix, length and name each."""
     return " ".join(["1 0"] + [f"{len(name)} {name}" for name in names(folder)])
 
 
@@ -65,8 +65,8 @@ def write_configuration(config, given, log):
         # A greeting newer than any FileZilla: no welcome window.
         "Greeting version": "99.0.0",
         "Update Check": "0",
-        # What this test reads: commands and replies are always in the file; the listings as they came and, from level 2 on, what
-        # became of each TLS handshake are added. Level 4 is all there is.
+        # What this test reads: commands and replies are always in the file; added are the listings as they came and,
+        # from level 2 on, what became of each TLS handshake. Level 4 is all there is.
         "Logging file": str(log),
         "Logging filesize limit": "0",
         "Logging Raw Listing": "1",
@@ -79,11 +79,11 @@ def write_configuration(config, given, log):
         # Nothing rings, pops up or is shut down when the queue is done.
         "Queue completion action": "0",
     }
-    rows = "".join(f'<Setting name="{name}">{escape(value)}</Setting>\n' for name, value in settings.items())
+    rows = "".join(f'<Setting name="{key}">{escape(value)}</Setting>\n' for key, value in settings.items())
     write(config / "filezilla.xml", f"<Settings>\n{rows}</Settings>")
 
-    # The certificate is trusted for this host and port as if a user had ticked "always trust". The times are only those after
-    # which FileZilla forgets the entry.
+    # The certificate is trusted for this host and port as if a user had ticked "always trust". The times are only those
+    # outside of which FileZilla forgets the entry.
     der = ssl.PEM_cert_to_DER_cert(first_certificate(given.certificate))
     now = int(time.time())
     write(
@@ -216,9 +216,9 @@ class Drive:
         self.deadline = deadline
 
     def wait(self, what, reached, stroke=None):
-        """Waits until `reached` is true of the log's lines. Presses `stroke` first, and again as long as it has begun nothing that
-        FileZilla tells in a status line: a window that is not ready yet loses keys. Not more often, because a second Ctrl+P would
-        stop the queue again."""
+        """Waits until `reached` is true of the log's lines. Presses `stroke` first, and again as long as it has begun
+        nothing that FileZilla tells in a status line: a window that is not ready yet loses keys. Not more often: a second
+        Ctrl+P would stop the queue again."""
         before = len(self.log.lines())
         pressed = None
         while True:
@@ -254,8 +254,8 @@ class Drive:
             raise Failed(f"FileZilla ended with {self.process.returncode}")
 
     def press(self, stroke):
-        """Without a window manager nobody gives the window the keyboard, so that is done here. A stroke that found no window is
-        none; the caller repeats it."""
+        """Without a window manager nobody gives the window the keyboard, so that is done here. A stroke that found no
+        window is none; the caller repeats it."""
         found = self.run("xdotool", "search", "--onlyvisible", "--name", "FileZilla$")
         for window in found.split()[:1]:
             self.run("xdotool", "windowfocus", window, "key", "--clearmodifiers", stroke)
@@ -272,7 +272,13 @@ class Drive:
     def run(self, *command):
         try:
             done = subprocess.run(
-                command, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
+                command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             print(f"{command[0]}: {error}", file=sys.stderr)
@@ -281,10 +287,11 @@ class Drive:
 
 
 def listed(folder):
-    """This folder has been listed: when a site's folder is not there, FileZilla lists another one without a word of error."""
+    """This folder was listed: when a site's folder is not there, FileZilla lists another one and says no error."""
+    message = ("Status", f'Directory listing of "{folder}" successful')
 
     def reached(lines, before):
-        return any(kind == "Status" and text == f'Directory listing of "{folder}" successful' for _, kind, text in lines[before:])
+        return any((kind, text) == message for _, kind, text in lines[before:])
 
     return reached
 
@@ -322,7 +329,7 @@ def check_listing(lines, name, size):
 
 
 def check_sessions(lines):
-    """FileZilla tries to resume the control connection's TLS session for each data connection: upload and two listings."""
+    """FileZilla tries to resume the control connection's TLS session for each data connection, of which there are three."""
     traces = [text for _, kind, text in lines if kind == "Trace"]
     tried = sum(text.startswith("Trying to resume") for text in traces)
     resumed = sum(text.startswith("TLS Session resumed") for text in traces)
@@ -331,7 +338,8 @@ def check_sessions(lines):
 
 
 def drive(given, folder, log):
-    missing = [program for program in PROGRAMS + (("scrot",) if given.screenshot else ()) if shutil.which(program) is None]
+    needed = PROGRAMS + (("scrot",) if given.screenshot else ())
+    missing = [program for program in needed if shutil.which(program) is None]
     if missing:
         raise Failed(f"not installed: {', '.join(missing)}")
     home = folder / "home"
@@ -368,8 +376,9 @@ def drive(given, folder, log):
         )
         os.close(write_end)
         environment["DISPLAY"] = f":{display_number(x_server, read_end, deadline)}"
-        command = ["filezilla", f"--site=0/{SITE}"] + (["--verbose"] if given.debug else [])
-        process = stack.enter_context(started(command, env=environment, stdout=output, stderr=output))
+        process = stack.enter_context(
+            started(["filezilla", f"--site=0/{SITE}"], env=environment, stdout=output, stderr=output)
+        )
         window = Drive(process, log, environment, deadline)
         name = given.local_file.name
         remote = "/" + "/".join(names(given.remote_folder))

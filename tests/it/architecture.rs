@@ -6,11 +6,11 @@ const LAYERS: [(&str, &[&str]); 4] = [
     ("domain", &["domain"]),
     ("adapter", &["store", "vault", "clamd", "hotfolder", "certificate"]),
     ("app", &["app"]),
-    ("front", &["sftp", "ftps", "cli", "guard", "listen", "serve"]),
+    ("front", &["sftp", "ftps", "admin", "cli", "guard", "listen", "serve"]),
 ];
 
 /// Known to everyone: types of the configuration, field names of the log.
-const SHARED: [&str; 2] = ["config", "logging"];
+const SHARED: [&str; 3] = ["config", "logging", "metering"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -1,6 +1,7 @@
 //! The commands of spec section 3: their words, their exit status, their JSON.
 
-use crate::support::instance::{IN, Setup, USER};
+use crate::support::eventually;
+use crate::support::instance::{IN, Instance, PASSWORD, Setup, USER};
 
 #[test]
 fn refusals_are_one_clear_line_and_exit_1_and_wrong_usage_exits_2() {
@@ -168,9 +169,7 @@ fn json_logs_carry_the_same_fields() {
     std::fs::write(portal.file("a.pdf"), b"%PDF").unwrap();
     portal.sftp(&format!("put a.pdf {IN}/a.pdf\n")).well();
     portal.until_delivered("a.pdf");
-    crate::support::eventually("the delivery is logged", || {
-        portal.log().contains("upload.delivered")
-    });
+    eventually("the delivery is logged", || portal.log().contains("upload.delivered"));
     let text = std::fs::read_to_string(portal.file("server.log")).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -181,4 +180,50 @@ fn json_logs_carry_the_same_fields() {
     ] {
         assert!(released[field].is_string(), "{field} in {released:#}");
     }
+}
+
+#[test]
+fn numbers_health_and_readiness_are_told() {
+    let mut portal = Setup::new().start("metrics");
+    portal.set_password(PASSWORD);
+    let get = |portal: &Instance, path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", portal.admin_port);
+        let said = portal.curl(&["-w", "%{http_code}", &url]).well().out;
+        let (text, code) = said.split_at(said.len() - 3);
+        (code.to_owned(), text.to_owned())
+    };
+    std::fs::write(portal.file("a.pdf"), vec![b'x'; 5000]).unwrap();
+    portal.sftp(&format!("put a.pdf {IN}/a.pdf\nget {IN}/a.pdf b.pdf\n")).well();
+    portal.curl_ftps(&format!("{IN}/b.pdf"), &["-T", "a.pdf"]).well();
+    portal.until_delivered("b.pdf");
+    let (code, text) = get(&portal, "/metrics");
+    assert_eq!(code, "200");
+    for line in [
+        "ptportal_events_total{kind=\"upload.released\"} 2",
+        "ptportal_bytes_total{direction=\"in\",protocol=\"sftp\"} 5000",
+        "ptportal_bytes_total{direction=\"in\",protocol=\"ftps\"} 5000",
+        "ptportal_bytes_total{direction=\"out\",protocol=\"sftp\"} 5000",
+        "ptportal_scan_seconds_count 2",
+        "ptportal_close_to_answer_seconds_count 2",
+        "ptportal_deliveries{state=\"stuck\"} 0",
+        "ptportal_uploads{state=\"held\"} 0",
+        "ptportal_sessions{protocol=\"sftp\"} 0",
+        "ptportal_certificate_days_left 36",
+        "ptportal_scanner_up 1",
+        "ptportal_build_info{version=",
+    ] {
+        assert!(text.contains(line), "{line} is missing in {text}");
+    }
+    assert_eq!(get(&portal, "/healthz"), ("200".to_owned(), "ok\n".to_owned()));
+    let ready = "database: ok\nclamd: ok\nhotfolder: ok\n";
+    assert_eq!(get(&portal, "/readyz"), ("200".to_owned(), ready.to_owned()));
+    std::fs::remove_file(portal.file("hotfolder/.ptportal-share-id")).unwrap();
+    let (code, text) = get(&portal, "/readyz");
+    assert!(code == "503" && text.contains("hotfolder: "), "{text}");
+    portal.clamd.as_mut().unwrap().kill();
+    portal.sftp(&format!("put a.pdf {IN}/c.pdf\n")).well();
+    eventually("clamd is noticed to be away", || {
+        get(&portal, "/readyz").1.contains("clamd: the scanner is away")
+    });
+    assert_eq!(get(&portal, "/").0, "404");
 }

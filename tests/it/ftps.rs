@@ -294,3 +294,38 @@ fn pyftpdlibs_own_tests_pass() {
         .into();
     assert!(said.well().err.contains("OK"));
 }
+
+#[test]
+fn filezilla_itself_connects_lists_and_uploads() {
+    for reuse in ["false", "true"] {
+        let setup = Setup::new().set("ftps", "require_session_reuse", reuse);
+        let portal = portal(setup, "ftps-filezilla");
+        let file = write(&portal, "Größe äöü.pdf", 3_000_000);
+        let drive = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/filezilla/drive.py");
+        let said: crate::support::clients::Said = std::process::Command::new("/usr/bin/python3")
+            .args([drive, "127.0.0.1", &portal.ftps_port.to_string()])
+            .args([crate::support::instance::USER, PASSWORD])
+            .arg(portal.file("certs/server.crt"))
+            .arg(&file)
+            .args([IN, portal.path().to_str().unwrap()])
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .output()
+            .unwrap()
+            .into();
+        said.well();
+        assert!(portal.until_delivered("Größe äöü.pdf") == fs::read(&file).unwrap());
+    }
+}
+
+#[test]
+fn status_txt_is_as_new_as_what_it_tells() {
+    let portal = portal(Setup::new(), "ftps-status");
+    let said = portal.ftplib(
+        "f = portal()\n\
+         time_of = lambda: dict(f.mlsd('/2026-0815'))['Status.txt']['modify']\n\
+         first = time_of(); time.sleep(1.1)\n\
+         f.storbinary('STOR ' + IN + '/a.pdf', io.BytesIO(b'%PDF'))\n\
+         assert time_of() > first, (first, time_of())",
+    );
+    said.well();
+}

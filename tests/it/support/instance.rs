@@ -73,6 +73,7 @@ pub(crate) struct Instance {
     dir: TempDir,
     pub(crate) port: u16,
     pub(crate) ftps_port: u16,
+    pub(crate) admin_port: u16,
     server: Option<Child>,
     pub(crate) clamd: Option<Clamd>,
     environment: Vec<(String, String)>,
@@ -88,19 +89,20 @@ impl Instance {
             let address = format!("\"unix:{}\"", clamd.socket().display());
             setup = setup.set("scan", "clamd", &address);
         }
-        let (port, ftps_port) = (free_port(), free_port());
-        let setup = setup.set("sftp", "listen", &format!("[\"127.0.0.1:{port}\"]")).set(
-            "ftps",
-            "listen",
-            &format!("[\"127.0.0.1:{ftps_port}\"]"),
-        );
+        let (port, ftps_port, admin_port) = (free_port(), free_port(), free_port());
+        let local = |port: u16| format!("[\"127.0.0.1:{port}\"]");
+        let setup = setup
+            .set("sftp", "listen", &local(port))
+            .set("ftps", "listen", &local(ftps_port))
+            .set("admin", "listen", &local(admin_port));
         let mut text = String::new();
         for (section, lines) in &setup.lines {
             text.push_str(&format!("[{section}]\n{}\n", lines.join("\n")));
         }
         std::fs::write(dir.path().join("ptportal.toml"), text).unwrap();
         let environment = setup.environment;
-        let mut instance = Self { dir, port, ftps_port, server: None, clamd, environment };
+        let server = None;
+        let mut instance = Self { dir, port, ftps_port, admin_port, server, clamd, environment };
         instance.sample_data();
         instance.serve();
         instance
@@ -290,6 +292,12 @@ impl Drop for Instance {
     }
 }
 
+/// A port that nothing listens on, below those that the system gives to clients: theirs could come in between.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let port = 12_000 + u16::try_from(super::random() % 20_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -1,0 +1,98 @@
+//! What stands now, for Prometheus and for readiness: set and looked at when someone asks.
+
+use std::sync::Arc;
+
+use super::{App, with_app};
+use crate::certificate;
+use crate::store::{self, numbers};
+
+/// One thing that the service cannot do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    pub name: &'static str,
+    /// Nothing when it is ready.
+    pub problem: Option<String>,
+}
+
+/// A count as Prometheus wants it.
+#[expect(clippy::cast_precision_loss, reason = "counts and bytes are far below 2^53")]
+fn float(count: i64) -> f64 {
+    count as f64
+}
+
+fn size(count: usize) -> f64 {
+    float(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn bytes(count: u64) -> f64 {
+    float(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+impl App {
+    /// Sets every gauge to what is true now.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn set_gauges(self: &Arc<Self>) -> store::Result<()> {
+        for protocol in ["sftp", "ftps"] {
+            let count = self.sessions.count_by_protocol(protocol);
+            metrics::gauge!("ptportal_sessions", "protocol" => protocol).set(size(count));
+        }
+        metrics::gauge!("ptportal_uploads_running").set(size(self.writers.len()));
+        let (waiting, running) = self.scans.counts();
+        metrics::gauge!("ptportal_scans", "state" => "waiting").set(size(waiting));
+        metrics::gauge!("ptportal_scans", "state" => "running").set(size(running));
+        metrics::gauge!("ptportal_scan_pending_bytes").set(bytes(self.scans.pending_bytes()));
+        let is_up = self.scanner.ready().is_some();
+        metrics::gauge!("ptportal_scanner_up").set(f64::from(u8::from(is_up)));
+        for (state, count) in numbers::uploads_by_state(self.store.db()).await? {
+            metrics::gauge!("ptportal_uploads", "state" => state).set(float(count));
+        }
+        let mut oldest = self.now().0;
+        for (state, count, since) in numbers::open_deliveries(self.store.db()).await? {
+            metrics::gauge!("ptportal_deliveries", "state" => state).set(float(count));
+            if count > 0 {
+                oldest = oldest.min(since);
+            }
+        }
+        let age = self.now().0.saturating_sub(oldest).div_euclid(1000);
+        metrics::gauge!("ptportal_deliveries_oldest_seconds").set(float(age));
+        if let Ok(free) = with_app(self, |app| app.vault.free_bytes()).await {
+            metrics::gauge!("ptportal_data_dir_free_bytes").set(bytes(free));
+        }
+        let ftps = &self.config.ftps;
+        if !(ftps.listen.is_empty() && ftps.implicit_listen.is_empty())
+            && let Ok(Some(validity)) = with_app(self, |app| {
+                Ok(certificate::inspect(&app.config.ftps.certificate, &app.config.ftps.private_key))
+            })
+            .await
+            .unwrap_or(Ok(None))
+        {
+            let days = validity.days_left(self.now());
+            metrics::gauge!("ptportal_certificate_days_left").set(float(days));
+        }
+        Ok(())
+    }
+
+    /// Database, scanner and hotfolder, as `/readyz` tells them.
+    pub async fn readiness(self: &Arc<Self>) -> Vec<Readiness> {
+        let database = self.store.ping().await.err().map(|e| e.to_string());
+        let is_away = self.scanner.is_away().then(|| "the scanner is away".to_owned());
+        let shared = Arc::clone(self);
+        let probed = tokio::task::spawn_blocking(move || {
+            shared.hotfolder.as_ref().and_then(|hotfolder| hotfolder.probe().err())
+        });
+        let hotfolder = match tokio::time::timeout(PROBE, probed).await {
+            Ok(Ok(problem)) => problem.map(|e| e.to_string()),
+            Ok(Err(_)) | Err(_) => Some("the share does not answer".to_owned()),
+        };
+        vec![
+            Readiness { name: "database", problem: database },
+            Readiness { name: "clamd", problem: is_away },
+            Readiness { name: "hotfolder", problem: hotfolder },
+        ]
+    }
+}
+
+/// A share that hangs is not ready.
+const PROBE: std::time::Duration = std::time::Duration::from_secs(5);
