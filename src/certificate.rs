@@ -35,7 +35,7 @@ fn wrong(path: &Path, problem: impl ToString) -> CertificateError {
 }
 
 /// What files looked like when they were read.
-type Stamp = Option<[(u64, i64, i64); 2]>;
+type Stamp = Option<[(u64, i64, i64, i64, i64); 2]>;
 
 #[derive(Debug)]
 struct Current {
@@ -93,13 +93,15 @@ impl Certificate {
     /// The new files cannot be used: the one before stays. Told once for each change.
     pub fn reload_if_changed(&self) -> Result<bool, CertificateError> {
         let stamp = stamp(&self.chain, &self.private_key);
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if stamp == current.stamp {
+        if stamp == self.current.read().unwrap_or_else(PoisonError::into_inner).stamp {
             return Ok(false);
         }
-        // Remembered first: a half-written pair is told once and looked at again when it changes again.
+        // Read before the lock is taken: handshakes do not wait for the disk.
+        let read = read(&self.chain, &self.private_key);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // Remembered also when it is of no use: that is told once, and looked at when it changes again.
         current.stamp = stamp;
-        *current = read(&self.chain, &self.private_key)?;
+        *current = read?;
         Ok(true)
     }
 
@@ -127,7 +129,11 @@ pub fn inspect(chain: &Path, private_key: &Path) -> Result<Option<Validity>, Cer
 }
 
 fn stamp(chain: &Path, private_key: &Path) -> Stamp {
-    let of = |path: &Path| fs::metadata(path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
+    let of = |path: &Path| {
+        let meta = fs::metadata(path).ok()?;
+        // The change time too: chmod may be all that was missing.
+        Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()))
+    };
     Some([of(chain)?, of(private_key)?])
 }
 

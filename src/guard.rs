@@ -14,6 +14,11 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// Addresses whose failures are remembered.
 const FAILURES_MAX: usize = 100_000;
 
+/// One line of a stranger's nonsense in this time.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// Addresses whose nonsense is told in that time.
+const TOLD_MAX: usize = 1000;
+
 /// Why a connection is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
@@ -42,6 +47,8 @@ struct Counts {
     by_address: HashMap<IpAddr, usize>,
     failures: HashMap<IpAddr, Vec<Instant>>,
     banned: HashMap<IpAddr, i64>,
+    /// When nonsense of an address was last written down.
+    told: HashMap<IpAddr, Instant>,
 }
 
 /// Counts connections of this process, and knows who is banned.
@@ -107,6 +114,25 @@ impl Guard {
     pub fn connections(&self) -> (usize, usize) {
         let counts = self.counts();
         (counts.total, counts.unauthenticated)
+    }
+
+    /// Whether nonsense from a stranger is written down: once a minute for each address, so that nobody fills the
+    /// database with it.
+    pub fn is_worth_a_line(&self, peer: IpAddr) -> bool {
+        let mut counts = self.counts();
+        if counts.told.len() >= TOLD_MAX {
+            counts.told.retain(|_, at| at.elapsed() < TELL_AGAIN);
+            if counts.told.len() >= TOLD_MAX {
+                return false;
+            }
+        }
+        match counts.told.get(&peer) {
+            Some(at) if at.elapsed() < TELL_AGAIN => false,
+            Some(_) | None => {
+                counts.told.insert(peer, Instant::now());
+                true
+            }
+        }
     }
 
     /// A password was rejected. An address with a live good session is never banned.

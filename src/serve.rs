@@ -72,6 +72,7 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
     let numbers = metering::start()?;
     let is_sqlite = config.database.url.is_empty();
     check_folders(&config)?;
+    raise_descriptor_limit(&config);
     let _lock = vault::lock(&config.data_dir, is_sqlite).map_err(|e| lock_error(&config, e))?;
     let keys = sftp::keys::load_or_make(
         &config.sftp.host_key_dir,
@@ -103,6 +104,26 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
     stop.cancelled().await;
     shut_down(&app).await;
     Ok(())
+}
+
+/// Connections, data connections and files each take descriptors; running out of them stops everything.
+fn raise_descriptor_limit(config: &Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // Each session may have a control connection, a data connection, a file and its folder.
+    let wanted = u64::try_from(config.limits.connections).unwrap_or(u64::MAX).saturating_mul(4);
+    if now < wanted {
+        tracing::warn!(
+            open_files = now,
+            wanted,
+            "the limit of open files is small for limits.connections; raise it (LimitNOFILE= in systemd, ulimit -n)"
+        );
+    }
 }
 
 fn lock_error(config: &Config, error: std::io::Error) -> anyhow::Error {

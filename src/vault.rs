@@ -4,12 +4,10 @@
 //! and is never served. Names of customers never reach this folder. All calls block; callers run them on the
 //! blocking pool. A failed fsync is final for its upload: it is never tried again on the same descriptor.
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, RenameFlags};
 use serde::{Deserialize, Serialize};
@@ -38,8 +36,6 @@ pub struct Sidecar {
 pub struct Vault {
     root: PathBuf,
     spool_dir: File,
-    /// Open folders of `vault/`, for their fsync.
-    shards: Mutex<HashMap<String, Arc<File>>>,
 }
 
 /// Holds `data_dir/lock`; another process gets it when this one is gone.
@@ -84,7 +80,7 @@ impl Vault {
             ));
         }
         let spool_dir = File::open(data_dir.join("spool"))?;
-        Ok(Self { root: data_dir.to_owned(), spool_dir, shards: Mutex::default() })
+        Ok(Self { root: data_dir.to_owned(), spool_dir })
     }
 
     fn spool_path(&self, id: &Id) -> PathBuf {
@@ -236,20 +232,18 @@ impl Vault {
         free_bytes(&self.root)
     }
 
-    /// The folder of an id in the vault, made when missing.
-    fn shard(&self, id: &Id) -> io::Result<Arc<File>> {
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shard) = shards.get(id.shard()) {
-            return Ok(Arc::clone(shard));
-        }
+    /// The folder of an id in the vault, made when missing; open only as long as it is used, because there are a
+    /// thousand of them.
+    fn shard(&self, id: &Id) -> io::Result<File> {
         let path = self.root.join("vault").join(id.shard());
-        if !path.is_dir() {
-            make_private_dir(&path)?;
-            File::open(self.root.join("vault"))?.sync_all()?;
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_private_dir(&path)?;
+                File::open(self.root.join("vault"))?.sync_all()?;
+                File::open(path)
+            }
+            opened => opened,
         }
-        let shard = Arc::new(File::open(path)?);
-        shards.insert(id.shard().to_owned(), Arc::clone(&shard));
-        Ok(shard)
     }
 }
 

@@ -154,7 +154,17 @@ impl Content {
     }
 }
 
-/// Out of room: what came so far is good, and the client may go on later.
+/// Out of room or of descriptors: what came so far is good, and the client may go on later.
 pub(super) fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    let kind = error.kind();
+    let is_out_of_room =
+        matches!(kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    is_out_of_room || is_out_of_descriptors(error)
+}
+
+fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error();
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+        .iter()
+        .any(|errno| code == Some(errno.raw_os_error()))
 }

@@ -120,7 +120,10 @@ impl Session {
     /// `AlreadyExists` when a folder is in the way, `OtherProject`, `ReadOnly`.
     pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Result<(), Refusal> {
         if let Some(size) = self.dropping_size(from) {
-            // A dropped file under another name is still nothing.
+            // A dropped file under another name of that kind is still nothing; under a real name it would be missed.
+            if !is_dropping_path(to) {
+                return Err(Refusal::NotFound);
+            }
             self.forget_dropping(from);
             self.note_dropping(to, size);
             return Ok(());

@@ -117,27 +117,42 @@ impl App {
             Ok(settings) => settings,
             Err(error) => {
                 tracing::error!(%error, account = row.username, "settings of the account cannot be read");
-                return Err(told(
-                    "internal-error",
-                    "An error happened on the server. Please try again later.",
-                ));
+                return Err(internal());
             }
         };
         let Some(name) = AccountName::parse(&row.username) else {
             return Err(LoginRefusal::Rejected);
         };
-        if let Err(refusal) = self.check_account(&row, &name, &settings, door) {
+        if let Err(refusal) = self.check_account(&row, &settings, door) {
             let LoginRefusal::Told { code, .. } = &refusal else { return Err(refusal) };
             let event =
                 event_at(door, &row.username, EventKind::LoginFailed).client(&row.client_no);
             self.record(event.with("reason", *code)).await;
             return Err(refusal);
         }
-        if let Err(error) = accounts::note_login(self.store.db(), &row.username, self.now()).await {
-            tracing::error!(%error, account = row.username, "login could not be noted");
+        let account = (name, row.client_no.clone());
+        let limit = settings.max_sessions.and_then(|n| usize::try_from(n).ok());
+        let limit = limit.unwrap_or(self.config.limits.sessions_per_account);
+        let language = settings.language.unwrap_or(self.config.language);
+        let origin = (door.protocol, door.peer);
+        let Some(session) = Session::open(self, account, origin, settings, limit) else {
+            let refusal = too_many_sessions(language);
+            let event =
+                event_at(door, &row.username, EventKind::LoginFailed).client(&row.client_no);
+            self.record(event.with("reason", "too-many-sessions")).await;
+            return Err(refusal);
+        };
+        // Now that a change of the account reaches this session, the last look: while the password waited to be
+        // checked, the account may have been disabled or given another one.
+        match accounts::note_login(self.store.db(), (&row.username, row.version), self.now()).await
+        {
+            Ok(1..) => {}
+            Ok(0) => return Err(self.reject(door, &row.username, "account changed").await),
+            Err(error) => {
+                tracing::error!(%error, account = row.username, "login could not be noted");
+                return Err(internal());
+            }
         }
-        let account = (name, row.client_no);
-        let session = Session::new(Arc::clone(self), account, (door.protocol, door.peer), settings);
         self.record(session.event(EventKind::Login).with("method", door.method.as_str())).await;
         Ok(session)
     }
@@ -145,7 +160,6 @@ impl App {
     fn check_account(
         &self,
         row: &AccountRow,
-        name: &AccountName,
         settings: &Settings,
         door: Door,
     ) -> Result<(), LoginRefusal> {
@@ -181,17 +195,24 @@ impl App {
                 "This account may not be used from your address. Please call the print shop.",
             );
         }
-        let limit = settings.max_sessions.and_then(|n| usize::try_from(n).ok());
-        if self.sessions.count_of(name) >= limit.unwrap_or(self.config.limits.sessions_per_account)
-        {
-            return say(
-                "too-many-sessions",
-                "Mit diesem Zugang sind schon zu viele Verbindungen offen. Bitte andere schließen.",
-                "Too many connections of this account are open already. Please close others.",
-            );
-        }
         Ok(())
     }
+}
+
+fn internal() -> LoginRefusal {
+    told("internal-error", "An error happened on the server. Please try again later.")
+}
+
+fn too_many_sessions(language: Language) -> LoginRefusal {
+    let text = match language {
+        Language::De => {
+            "Mit diesem Zugang sind schon zu viele Verbindungen offen. Bitte andere schließen."
+        }
+        Language::En => {
+            "Too many connections of this account are open already. Please close others."
+        }
+    };
+    told("too-many-sessions", text)
 }
 
 fn told(code: &'static str, text: &str) -> LoginRefusal {

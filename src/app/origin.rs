@@ -18,6 +18,8 @@ pub struct Origin {
     pub protocol: &'static str,
     pub peer: String,
     pub session: String,
+    /// What the client said the file will be long, in bytes.
+    pub declared: Option<u64>,
     /// Account or configuration, in bytes.
     pub max_size: u64,
     pub quota: Option<u64>,

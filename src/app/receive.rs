@@ -228,7 +228,8 @@ impl Session {
         if resumed.map_err(|e| self.internal("resume an upload", &e))? == 0 {
             return Err(Refusal::Busy);
         }
-        let origin = self.origin(id, &spot.project, (row.path, row.version));
+        let declared = u64::try_from(row.declared_size).ok();
+        let origin = self.origin(id, &spot.project, (row.path, row.version), declared);
         let event = origin.event(EventKind::UploadStarted).with("resumed_at", present);
         app.record(event).await;
         Ok(Upload::begin(Arc::clone(app), origin, Some((file, present)), (Base::None, 0)))
@@ -253,7 +254,7 @@ impl Session {
         let Some(version) = registered.map_err(|e| self.internal("begin an upload", &e))? else {
             return Ok(None);
         };
-        let origin = self.origin(id, &spot.project, (path, version));
+        let origin = self.origin(id, &spot.project, (path, version), declared);
         Ok(Some(Upload::begin(Arc::clone(app), origin, None, base)))
     }
 
@@ -268,6 +269,7 @@ impl Session {
         id: Id,
         project: &orders::ProjectRow,
         (path, version): (String, i64),
+        declared: Option<u64>,
     ) -> Origin {
         Origin {
             id,
@@ -279,6 +281,7 @@ impl Session {
             protocol: self.protocol,
             peer: self.peer.to_string(),
             session: self.id.to_string(),
+            declared,
             max_size: self.max_size(),
             quota: self.settings().quota_bytes,
         }

@@ -52,11 +52,6 @@ impl Sessions {
     }
 
     #[must_use]
-    pub fn count_of(&self, account: &AccountName) -> usize {
-        self.all().values().filter(|live| live.account == *account).count()
-    }
-
-    #[must_use]
     pub fn count_by_protocol(&self, protocol: &str) -> usize {
         self.all().values().filter(|live| live.protocol == protocol).count()
     }
@@ -122,13 +117,16 @@ pub struct Session {
 }
 
 impl Session {
+    /// Opens a session unless the account has as many as `limit` here already.
     #[must_use]
-    pub fn new(
-        app: Arc<App>,
+    pub fn open(
+        app: &Arc<App>,
         (account, client_no): (AccountName, String),
         (protocol, peer): (&'static str, IpAddr),
         settings: Settings,
-    ) -> Self {
+        limit: usize,
+    ) -> Option<Self> {
+        let app = Arc::clone(app);
         let id = app.new_id();
         let ended = CancellationToken::new();
         let settings = Arc::new(RwLock::new(Arc::new(settings)));
@@ -140,8 +138,14 @@ impl Session {
             ended: ended.clone(),
             settings: Arc::clone(&settings),
         };
-        app.sessions.all().insert(id.clone(), live);
-        Self {
+        {
+            let mut all = app.sessions.all();
+            if all.values().filter(|live| live.account == account).count() >= limit {
+                return None;
+            }
+            all.insert(id.clone(), live);
+        }
+        Some(Self {
             app,
             id,
             account,
@@ -153,7 +157,7 @@ impl Session {
             began: Instant::now(),
             droppings: Mutex::default(),
             status: Mutex::default(),
-        }
+        })
     }
 
     #[must_use]

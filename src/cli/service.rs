@@ -29,14 +29,23 @@ pub(super) async fn serve(context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// SIGTERM and SIGINT end the service.
+/// SIGTERM and SIGINT end the service; SIGHUP does not.
 pub(super) async fn until_signal() -> anyhow::Result<&'static str> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    })
+    let mut hup = signal(SignalKind::hangup())?;
+    loop {
+        return Ok(tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+            _ = hup.recv() => {
+                tracing::info!(
+                    "SIGHUP: a changed certificate is taken by itself; settings take effect at the next start"
+                );
+                continue;
+            }
+        });
+    }
 }
 
 pub(super) async fn check(context: &Context, init_hotfolder: bool) -> anyhow::Result<ExitCode> {

@@ -90,7 +90,7 @@ impl Client {
         let ports = &self.front.app.config.ftps.passive_ports;
         match Passive::open(ports, self.local) {
             Ok(passive) => {
-                let pending = Pending::new(&self.front, passive, self.peer);
+                let pending = Pending::new(&self.front, self.tls.data(), passive, self.peer);
                 let port = pending.port();
                 self.pending = Some(pending);
                 Ok(port)
@@ -118,7 +118,6 @@ impl Client {
         let opening = Opening {
             front: Arc::clone(&self.front),
             pending,
-            token: self.token,
             abort: CancellationToken::new(),
             progress: Arc::new(Progress::default()),
         };

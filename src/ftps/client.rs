@@ -20,7 +20,7 @@ use super::facts::Facts;
 use super::phase::{Once, Phase, Protection, objection};
 use super::reply::{Reply, refused};
 use super::texts;
-use super::tls::Token;
+use super::tls::SessionTls;
 use crate::app::login::{Door, LoginRefusal, Method};
 use crate::app::session::Session;
 use crate::domain::account::Language;
@@ -51,6 +51,8 @@ pub(super) enum End {
     Idle,
     AccountEnded,
     Shutdown,
+    /// The client has read its 421 already.
+    Told,
     TooManyAttempts,
     /// What no FTP client does.
     Protocol(&'static str),
@@ -64,7 +66,7 @@ impl End {
             Self::Grace => "login took too long",
             Self::Idle => "idle",
             Self::AccountEnded => "the account has ended",
-            Self::Shutdown => "shutdown",
+            Self::Shutdown | Self::Told => "shutdown",
             Self::TooManyAttempts => "too many wrong passwords",
             Self::Protocol(what) => what,
         }
@@ -101,7 +103,7 @@ pub(super) struct Client {
     ticket: Ticket,
     pub(super) peer: IpAddr,
     pub(super) local: IpAddr,
-    pub(super) token: Token,
+    pub(super) tls: SessionTls,
     began: Instant,
     pub(super) protection: Protection,
     user: Option<String>,
@@ -126,8 +128,7 @@ impl Client {
         stream: TcpStream,
         peer: IpAddr,
     ) -> std::io::Result<Self> {
-        let mut token = Token::default();
-        getrandom::fill(&mut token).map_err(std::io::Error::other)?;
+        let tls = front.tls.session()?;
         let local = stream.local_addr()?.ip().to_canonical();
         Ok(Self {
             front,
@@ -135,7 +136,7 @@ impl Client {
             ticket,
             peer,
             local,
-            token,
+            tls,
             began: Instant::now(),
             protection: Protection::Clear,
             user: None,
@@ -158,14 +159,19 @@ impl Client {
         };
         self.farewell(&end).await;
         self.control.close().await;
+        tracing::debug!(peer = %self.peer, reason = end.reason(), "connection ended");
+        let Self { front, session, ticket, peer, .. } = self;
+        // Strangers do not wait here for the database.
+        drop(ticket);
         if let End::Protocol(reason) = end {
-            let event = match &self.session {
+            let event = match &session {
                 Some(session) => session.event(EventKind::ProtocolError),
-                None => Event::new(EventKind::ProtocolError).peer(&self.peer.to_string()),
+                None if front.guard.is_worth_a_line(peer) => {
+                    Event::new(EventKind::ProtocolError).peer(&peer.to_string())
+                }
+                None => return,
             };
-            self.front.app.record(event.with("reason", reason)).await;
-        } else {
-            tracing::debug!(peer = %self.peer, reason = end.reason(), "connection ended");
+            front.app.record(event.with("reason", reason)).await;
         }
     }
 
@@ -257,7 +263,7 @@ impl Client {
             Next::Reply(reply) => {
                 let sent = self.send(&reply).await;
                 // 421 says that the connection ends (RFC 959 section 5.4).
-                if reply.code == 421 { Err(End::Shutdown) } else { sent }
+                if reply.code == 421 { Err(End::Told) } else { sent }
             }
             Next::Transfer(transfer) => self.transfer(transfer).await,
             Next::StartTls => self.upgrade().await,
@@ -289,7 +295,7 @@ impl Client {
 
     async fn start_tls(&mut self) -> Result<(), End> {
         let Some(stream) = self.control.take_clear() else { return Err(End::Lost) };
-        match self.front.tls.control(stream, &self.token).await {
+        match self.tls.control(stream).await {
             Ok(stream) => {
                 tracing::debug!(peer = %self.peer, tls = super::tls::describe(&stream), "TLS");
                 self.control.set_private(stream);
@@ -316,29 +322,31 @@ impl Client {
         };
         tokio::pin!(drained);
         let end = loop {
-            let has_room = self.queue.len() < QUEUE_MAX;
             tokio::select! {
-                reply = &mut running => return self.send(&reply).await,
-                line = self.control.next_line(), if has_room => match line {
+                // The control connection first: a client that gives up may end its data connection as if all had been
+                // sent, and only ABOR or the end of the control connection tells.
+                biased;
+                line = self.control.next_line() => match line {
                     Ok(line) => {
                         let command = parse(&line);
                         if command == Command::Inside(Inside::Abor) && !progress.is_complete() {
                             let reply = stop(&abort, &mut running).await;
                             self.send(&reply).await?;
                             return self.send(&Reply::new(226, "Aborted.")).await;
-                        } else if command == Command::Noop {
-                            self.send(&Reply::new(200, "OK")).await?;
-                        } else if command == Command::Inside(Inside::Stat(None)) {
-                            let text = format!("{} bytes so far.", progress.bytes());
-                            self.send(&Reply::new(213, text)).await?;
-                        } else {
-                            self.queue.push_back(line);
+                        }
+                        if self.queue.len() >= QUEUE_MAX {
+                            break End::Protocol("too many commands during a transfer");
+                        }
+                        match self.said_at_once(&command, &progress) {
+                            Some(reply) => self.send(&reply).await?,
+                            None => self.queue.push_back(line),
                         }
                     }
                     Err(Lost::Closed) => break End::Lost,
                     Err(Lost::TooLong(_)) => break End::Protocol("a line is too long"),
                 },
                 () = account_end(self.session.as_ref()) => break End::AccountEnded,
+                reply = &mut running => return self.send(&reply).await,
                 () = &mut drained => break End::Shutdown,
             }
         };
@@ -347,11 +355,23 @@ impl Client {
         Err(end)
     }
 
+    /// What is answered while a transfer runs, as long as nothing waits before it.
+    fn said_at_once(&self, command: &Command, progress: &Progress) -> Option<Reply> {
+        if !self.queue.is_empty() {
+            return None;
+        }
+        if *command == Command::Noop {
+            return Some(Reply::new(200, "OK"));
+        }
+        let is_stat = *command == Command::Inside(Inside::Stat(None));
+        is_stat.then(|| Reply::new(213, format!("{} bytes so far.", progress.bytes())))
+    }
+
     async fn farewell(&mut self, end: &End) {
         let language = self.language();
         let reference = self.session.as_ref().map(|s| s.id.to_string()).unwrap_or_default();
         let reply = match end {
-            End::Client | End::Lost => return,
+            End::Client | End::Lost | End::Told => return,
             End::Grace => Reply::new(421, "The login took too long."),
             End::Idle => {
                 let limit = self.front.app.config.limits.idle_timeout.as_secs();

@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Front;
 use super::passive::Passive;
 use super::reply::Reply;
-use super::tls::{self, Token};
+use super::tls::{self, DataStream};
 
 /// After our end of data the peer may take this long for its own.
 const LAST_WORD: Duration = Duration::from_secs(5);
-/// A client that is told "no" may go on sending for this long, so that it reads the reply instead of a reset.
+/// A client that is told "no" may go on sending for this long.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// Up to here each read acknowledges at once what came before it.
@@ -28,6 +27,23 @@ const QUICK_BYTES: u64 = 1 << 20;
 
 /// A client must connect within this time after its transfer command.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Clients that give up (a time limit, an interrupt) end the data connection as properly as those that have sent all, and
+/// close the control connection right behind it (curl: 1.4 ms). Whoever is still there after this time has meant it.
+const SURE: Duration = Duration::from_millis(30);
+/// The same without close_notify: a killed client ends like that too.
+const SURE_WITHOUT_CLOSE: Duration = Duration::from_secs(1);
+
+/// How a client's data came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// As many bytes as ALLO said: nothing speaks against it.
+    AsDeclared,
+    /// By close_notify.
+    Announced,
+    /// Without close_notify, and the account tolerates that.
+    Tolerated,
+}
 
 /// What others may know of a running transfer.
 #[derive(Debug, Default)]
@@ -85,22 +101,27 @@ impl Cut {
 pub(super) struct Pending {
     port: u16,
     connected: CancellationToken,
-    coming: AbortOnDropHandle<Result<TlsStream<TcpStream>, Reply>>,
+    coming: AbortOnDropHandle<Result<DataStream, Reply>>,
 }
 
 impl Pending {
     /// Begins to wait for the client.
-    pub(super) fn new(front: &Arc<Front>, passive: Passive, client: IpAddr) -> Self {
+    pub(super) fn new(
+        front: &Arc<Front>,
+        tls: TlsAcceptor,
+        passive: Passive,
+        client: IpAddr,
+    ) -> Self {
         let port = passive.port();
         let connected = CancellationToken::new();
-        let (front_too, noticed) = (Arc::clone(front), connected.clone());
+        let noticed = connected.clone();
         let coming = front.app.tasks.spawn(async move {
             let stream = passive.accept(client).await.map_err(|error| {
                 tracing::debug!(%error, peer = %client, "no data connection");
                 no_connection()
             })?;
             noticed.cancel();
-            front_too.tls.data(stream).await.map_err(|error| {
+            tls::accept_data(tls, stream).await.map_err(|error| {
                 tracing::debug!(%error, peer = %client, "no TLS on the data connection");
                 no_tls()
             })
@@ -113,7 +134,7 @@ impl Pending {
     }
 
     /// The time for it counts from the transfer command on.
-    async fn connected(self) -> Result<TlsStream<TcpStream>, Reply> {
+    async fn connected(self) -> Result<DataStream, Reply> {
         let Self { connected, coming, .. } = self;
         tokio::pin!(coming);
         let accepted = tokio::time::timeout(PATIENCE, async {
@@ -146,14 +167,13 @@ fn no_tls() -> Reply {
 pub(super) struct Opening {
     pub(super) front: Arc<Front>,
     pub(super) pending: Pending,
-    pub(super) token: Token,
     pub(super) abort: CancellationToken,
     pub(super) progress: Arc<Progress>,
 }
 
 /// An open data connection.
 pub(super) struct Data {
-    stream: TlsStream<TcpStream>,
+    stream: DataStream,
     abort: CancellationToken,
     stall: Duration,
     pub(super) progress: Arc<Progress>,
@@ -166,12 +186,12 @@ impl Opening {
     /// # Errors
     /// The final reply: nobody came, no TLS, not this session's TLS, aborted.
     pub(super) async fn open(self) -> Result<Data, Reply> {
-        let Self { front, pending, token, abort, progress } = self;
+        let Self { front, pending, abort, progress } = self;
         let stream = tokio::select! {
             connected = pending.connected() => connected?,
             () = abort.cancelled() => return Err(Reply::new(426, "Transfer aborted.")),
         };
-        let is_bound = tls::is_bound(&stream, &token);
+        let is_bound = tls::is_bound(&stream);
         tracing::trace!(is_bound, "data connection");
         let stall = front.app.config.limits.idle_timeout;
         let requires = front.app.config.ftps.require_session_reuse;
@@ -210,7 +230,7 @@ impl Data {
     /// Clients hold their close_notify back until what they sent is acknowledged (Nagle), and the kernel holds that back
     /// for 40 ms: most of the time of a small file.
     fn acknowledge(&self) {
-        if let Err(error) = sockopt::set_tcp_quickack(self.stream.get_ref().0, true) {
+        if let Err(error) = sockopt::set_tcp_quickack(self.stream.get_ref().0.get_ref(), true) {
             tracing::trace!(%error, "TCP_QUICKACK");
         }
     }
@@ -244,7 +264,25 @@ impl Data {
         }
     }
 
-    /// Our end of a download, and the client's after it: a close before would be a reset that eats the last bytes.
+    /// Waits whether ABOR or the end of the control connection takes the end of data back.
+    ///
+    /// # Errors
+    /// `Aborted`, when it does.
+    pub(super) async fn sure_of_end(&self, ending: Ending) -> Result<(), Cut> {
+        let wait = match ending {
+            Ending::AsDeclared => Duration::ZERO,
+            Ending::Announced => SURE,
+            Ending::Tolerated => SURE_WITHOUT_CLOSE,
+        };
+        tokio::select! {
+            biased;
+            () = self.abort.cancelled() => Err(Cut::Aborted),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Our end of a download. What the client still says (its own end) is read in a task of its own: a close before
+    /// would be a reset that eats the last bytes on their way.
     ///
     /// # Errors
     /// [`Cut`], when the last bytes do not go out.
@@ -254,28 +292,36 @@ impl Data {
             Ok(flushed) => flushed.map_err(Cut::Lost)?,
             Err(_elapsed) => return Err(Cut::Stalled),
         }
-        drop(tokio::time::timeout(LAST_WORD, discard(&mut self.stream)).await);
+        self.linger(LAST_WORD);
         Ok(())
     }
 
-    /// What the client still sends is thrown away for a while, in a task of its own.
-    pub(super) fn refuse(mut self) {
+    /// The client is told "no": it may go on sending for a while, so that it reads the reply instead of a reset.
+    pub(super) fn refuse(self) {
+        self.linger(LINGER);
+    }
+
+    /// Throws away what still comes, in a task of its own; a bounded number of them.
+    fn linger(mut self, limit: Duration) {
         let app = Arc::clone(&self.front.app);
+        let Ok(place) = Arc::clone(&self.front.lingering).try_acquire_owned() else { return };
         app.clone().tasks.spawn(async move {
+            let _place = place;
             let lingering = async {
+                // A second close_notify is none.
                 self.stream.shutdown().await.ok();
                 discard(&mut self.stream).await;
             };
             tokio::select! {
                 () = lingering => {}
-                () = tokio::time::sleep(LINGER) => {}
+                () = tokio::time::sleep(limit) => {}
                 () = app.stop.cancelled() => {}
             }
         });
     }
 }
 
-async fn discard(stream: &mut TlsStream<TcpStream>) {
+async fn discard(stream: &mut DataStream) {
     let mut buffer = vec![0u8; 16 * 1024];
     while let Ok(1..) = stream.read(&mut buffer).await {}
 }

@@ -39,7 +39,12 @@ impl Lines {
     /// [`LineTooLong`], also when its end has not come yet.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, LineTooLong> {
         let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') else {
-            return if self.buffer.len() > LINE_MAX { Err(LineTooLong) } else { Ok(None) };
+            // The CR of a line of the greatest length may have come before its LF.
+            return if self.buffer.len() > LINE_MAX.saturating_add(1) {
+                Err(LineTooLong)
+            } else {
+                Ok(None)
+            };
         };
         let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
         line.pop();
@@ -124,6 +129,8 @@ mod tests {
     fn a_line_without_an_end_is_refused_at_its_bound() {
         let mut lines = Lines::default();
         lines.push(&[b'a'; LINE_MAX]);
+        assert_eq!(lines.next_line(), Ok(None));
+        lines.push(b"\r");
         assert_eq!(lines.next_line(), Ok(None));
         lines.push(b"a");
         assert_eq!(lines.next_line(), Err(LineTooLong));

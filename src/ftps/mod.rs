@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use self::client::Client;
 use self::tls::Tls;
@@ -36,11 +37,16 @@ use crate::listen;
 /// How often the certificate's files are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
 
+/// Data connections that wait for their peer's end.
+const LINGERING_MAX: usize = 200;
+
 /// What all sessions of this front share.
 struct Front {
     app: Arc<App>,
     guard: Arc<Guard>,
     tls: Tls,
+    /// Places for connections that only wait for their peer's end.
+    lingering: Arc<Semaphore>,
 }
 
 /// Sockets that are open but not served yet.
@@ -76,7 +82,8 @@ pub async fn bind(app: &App, host_name: String) -> anyhow::Result<Option<Listene
 pub fn serve(app: &Arc<App>, guard: &Arc<Guard>, listeners: Listeners) -> anyhow::Result<()> {
     let Listeners { explicit, implicit, certificate } = listeners;
     let tls = Tls::new(Arc::clone(&certificate))?;
-    let front = Arc::new(Front { app: Arc::clone(app), guard: Arc::clone(guard), tls });
+    let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
+    let front = Arc::new(Front { app: Arc::clone(app), guard: Arc::clone(guard), tls, lingering });
     app.tasks.spawn(follow(Arc::clone(app), certificate));
     for (listeners, is_implicit) in [(explicit, false), (implicit, true)] {
         for listener in listeners {
@@ -96,7 +103,9 @@ async fn follow(app: Arc<App>, certificate: Arc<Certificate>) {
             () = app.stop.cancelled() => return,
             () = tokio::time::sleep(RELOAD) => {}
         }
-        match certificate.reload_if_changed() {
+        let looked_at = Arc::clone(&certificate);
+        let reloaded = tokio::task::spawn_blocking(move || looked_at.reload_if_changed()).await;
+        match reloaded.unwrap_or(Ok(false)) {
             Ok(false) => {}
             Ok(true) => {
                 let days = certificate.validity().days_left(app.now());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::data::{Cut, Data, Opening};
+use super::data::{Cut, Data, Ending, Opening};
 use super::reply::{Reply, refused};
 use super::texts;
 use crate::app::reading::{Content, Reader};
@@ -67,9 +67,16 @@ async fn receive(
 ) -> Reply {
     let language = session.language();
     let reference = upload.origin().id.to_string();
-    match take_bytes(&session, &upload, (offset, present), &mut data).await {
-        Ok(()) => {
+    let taken = take_bytes(&session, &upload, (offset, present), &mut data).await;
+    let taken = match taken {
+        Ok(ending) => {
             data.answer_end().await;
+            data.sure_of_end(ending).await.map_err(Stop::Cut)
+        }
+        Err(stop) => Err(stop),
+    };
+    match taken {
+        Ok(()) => {
             data.progress.complete();
             drop(data);
             // In a task of its own: whatever becomes of this connection, a sealed file is settled.
@@ -94,28 +101,36 @@ async fn receive(
     }
 }
 
-/// All bytes until the client's end of data.
+/// All bytes until the client's end of data, and how that end came.
 async fn take_bytes(
     session: &Session,
     upload: &Upload,
     (offset, present): (u64, u64),
     data: &mut Data,
-) -> Result<(), Stop> {
+) -> Result<Ending, Stop> {
     let mut buffer = vec![0u8; UPLOAD_BUFFER];
     let mut at = offset;
     loop {
+        let mut ending = Ending::Announced;
         let n = match data.read(&mut buffer).await {
             Ok(n) => n,
-            Err(Cut::Lost(error)) if is_tolerated(session, upload, &error) => 0,
+            Err(Cut::Lost(error)) if is_tolerated(session, upload, &error) => {
+                ending = Ending::Tolerated;
+                0
+            }
             Err(cut) => return Err(Stop::Cut(cut)),
         };
-        // What lies behind the restart point goes with the first sign that the client means it.
+        if n == 0 {
+            // Everything was there but the end. In front of the end it would be nothing at all: no byte, no change.
+            if at == present {
+                upload.accept_as_whole().await;
+            }
+            let is_as_declared = upload.origin().declared == Some(at);
+            return Ok(if is_as_declared { Ending::AsDeclared } else { ending });
+        }
+        // What lies behind the restart point goes with the first byte that takes its place.
         if at == offset && offset < present {
             upload.set_len(offset).await.map_err(Stop::Refused)?;
-        }
-        if n == 0 {
-            upload.accept_as_whole().await;
-            return Ok(());
         }
         let bytes = buffer.get(..n).unwrap_or_default();
         upload.write_at(at, bytes).await.map_err(Stop::Refused)?;

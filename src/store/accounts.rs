@@ -157,18 +157,25 @@ pub async fn note_key_change(db: impl Db<'_>, username: &str, now: Timestamp) ->
 }
 
 /// The first login sets `checked` and the moment; every login sets `last_login`.
-pub async fn note_login(db: impl Db<'_>, username: &str, now: Timestamp) -> Result<()> {
-    sqlx::query(
+/// Notes a login of the account as it was when its credentials were checked; 0 rows when it has changed since.
+pub async fn note_login(
+    db: impl Db<'_>,
+    (username, version): (&str, i64),
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
         "UPDATE uplogin SET last_login = $1, checked = $2, \
          first_login = CASE WHEN first_login = 0 THEN $1 ELSE first_login END, \
-         updated = CASE WHEN first_login = 0 THEN $1 ELSE updated END WHERE username = $3",
+         updated = CASE WHEN first_login = 0 THEN $1 ELSE updated END \
+         WHERE username = $3 AND version = $4 AND status = 'active'",
     )
     .bind(now.0)
     .bind(flag(true))
     .bind(username)
+    .bind(version)
     .execute(db)
     .await?;
-    Ok(())
+    Ok(done.rows_affected())
 }
 
 pub async fn delete(db: impl Db<'_>, username: &str) -> Result<u64> {

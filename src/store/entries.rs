@@ -208,7 +208,10 @@ pub async fn forget_current(
     now: Timestamp,
 ) -> Result<()> {
     sqlx::query(
-        "UPDATE entries SET current_upload = '', updated = $1 WHERE id = $2 AND current_upload = $3",
+        "UPDATE entries SET updated = $1, current_upload = COALESCE((SELECT u.id FROM uploads u \
+         WHERE u.entry_id = $2 AND u.id <> $3 AND u.state IN ('scanning', 'held') \
+         AND u.version > entries.released_version ORDER BY u.version DESC LIMIT 1), '') \
+         WHERE id = $2 AND current_upload = $3",
     )
     .bind(now.0)
     .bind(entry)

@@ -292,3 +292,97 @@ fn a_renewed_certificate_is_used_without_a_restart() {
     let checked = portal.cli(&["check"]).to_string();
     assert!(checked.contains("4 days left"), "{checked}");
 }
+
+#[test]
+fn a_client_that_gives_up_never_completes_a_file() {
+    // These end their data connection as properly as after the last byte; only what the control connection says, or
+    // that it is gone, tells that they gave up.
+    let portal = portal(Setup::new(), "ftps-giveup");
+    fs::write(portal.file("gross.bin"), noise(30_000_000, 4)).unwrap();
+    let giving_up = ["--limit-rate", "6M", "--max-time", "1", "-T", "gross.bin"];
+    for n in 0..5 {
+        portal.curl_ftps(&format!("{IN}/curl-{n}.bin"), &giving_up).badly();
+    }
+    let said = portal.ftplib(
+        "def sending(name):\n\
+         \x20   c = by_hand(); s = data(c)\n\
+         \x20   assert c.ask('STOR ' + IN + '/' + name).startswith('150')\n\
+         \x20   d = wrapped(c, s); d.sendall(b'x' * 300000); time.sleep(0.05)\n\
+         \x20   return c, d\n\
+         def end(d):\n\
+         \x20   try: d.unwrap().close()\n\
+         \x20   except OSError: pass\n\
+         for n in range(5):\n\
+         \x20   c, d = sending(f'abor-first-{n}'); c.send('ABOR'); end(d)\n\
+         \x20   assert [c.reply()[:3], c.reply()[:3]] == ['426', '226']\n\
+         \x20   c, d = sending(f'abor-last-{n}'); end(d); c.send('ABOR')\n\
+         \x20   assert [c.reply()[:3], c.reply()[:3]] == ['426', '226']\n\
+         \x20   c, d = sending(f'gone-first-{n}'); c.sock.close(); end(d)\n\
+         \x20   c, d = sending(f'gone-last-{n}'); end(d); c.sock.close()\n\
+         # With ALLO nobody needs to wait: all that was said is there.\n\
+         f = portal(); f.sendcmd('ALLO 5'); begin = time.time()\n\
+         f.storbinary('STOR ' + IN + '/said.bin', io.BytesIO(b'12345'))",
+    );
+    said.well();
+    portal.cli(&["account", "set", USER, "tolerate_missing_close_notify=true"]);
+    let killed = portal.ftplib(
+        "import os, signal\n\
+         for n in range(3):\n\
+         \x20   if os.fork() == 0:\n\
+         \x20       f = portal(); conn, _ = f.ntransfercmd(f'STOR {IN}/killed-{n}.bin')\n\
+         \x20       conn.sendall(b'x' * 300000); time.sleep(0.1)\n\
+         \x20       os.kill(os.getpid(), signal.SIGKILL)\n\
+         \x20   os.wait()",
+    );
+    killed.well();
+    assert_eq!(portal.until_delivered("said.bin"), b"12345");
+    eventually("all others are unfinished", || {
+        let all = portal.cli(&["upload", "list"]);
+        let states = all.as_array().unwrap().iter();
+        let incomplete = states.filter(|upload| upload["state"] == "incomplete").count();
+        incomplete == 5 + 20 + 3
+    });
+    assert_eq!(portal.hotfolder_files().len(), 1, "{:?}", portal.hotfolder_files());
+}
+
+#[test]
+fn a_new_version_that_comes_to_nothing_takes_no_name_away() {
+    let mut portal =
+        portal(Setup::new().set("scan", "answer_within", "\"300ms\""), "ftps-names-stay");
+    portal.clamd.as_ref().unwrap().freeze();
+    let said = portal.ftplib(
+        "f = portal(); f.cwd(IN)\n\
+         for name in ('a.pdf', 'b.pdf.part'):\n\
+         \x20   assert '[scan-pending ' in f.storbinary('STOR ' + name, io.BytesIO(b'%PDF ' + name.encode()))\n\
+         \x20   c = by_hand(); c.ask('CWD ' + IN); s = data(c); assert c.ask('STOR ' + name).startswith('150')\n\
+         \x20   d = wrapped(c, s); c.send('ABOR'); c.reply(); c.reply(); d.close()\n\
+         \x20   refused(lambda: f.storbinary('STOR ' + name, io.BytesIO(b'x'), rest=5000), '554')\n\
+         \x20   assert name in f.nlst(), f.nlst()\n\
+         f.rename('b.pdf.part', 'b.pdf')\n\
+         assert sorted(f.nlst()) == ['a.pdf', 'b.pdf'], f.nlst()",
+    );
+    said.well();
+    portal.clamd.as_mut().unwrap().kill();
+    portal.clamd.as_mut().unwrap().run();
+    assert_eq!(portal.until_delivered("a.pdf"), b"%PDF a.pdf");
+    assert_eq!(portal.until_delivered("b.pdf"), b"%PDF b.pdf.part");
+    assert_eq!(portal.hotfolder_files().len(), 2);
+}
+
+#[test]
+fn a_restart_point_without_a_byte_cuts_nothing() {
+    let portal = portal(Setup::new(), "ftps-nothing");
+    let said = portal.ftplib(
+        "f = portal(); f.cwd(IN)\n\
+         f.storbinary('STOR a.txt', io.BytesIO(b'12345'))\n\
+         print(f.storbinary('STOR a.txt', io.BytesIO(b''), rest=3))\n\
+         back = io.BytesIO(); f.retrbinary('RETR a.txt', back.write)\n\
+         assert back.getvalue() == b'12345', back.getvalue()\n\
+         conn, _ = f.ntransfercmd('STOR b.txt'); conn.sendall(b'12345')\n\
+         socket.socket(fileno=conn.detach()).close(); refused(f.voidresp, '426')\n\
+         refused(lambda: f.storbinary('STOR b.txt', io.BytesIO(b''), rest=3), '450')\n\
+         assert f.size('b.txt') == 5",
+    );
+    assert!(said.well().out.contains("[repeated "));
+    assert_eq!(portal.upload("b.txt")["state"], "incomplete");
+}
