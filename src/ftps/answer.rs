@@ -133,6 +133,7 @@ impl Client {
 
     fn features(&self) -> Reply {
         let lines = [
+            "ALLO".to_owned(),
             "AUTH TLS".to_owned(),
             "EPSV".to_owned(),
             "HASH SHA-256*".to_owned(),

@@ -116,6 +116,7 @@ impl Client {
             return Reply::new(425, "Send PASV or EPSV first.").into();
         };
         let opening = Opening {
+            turnaround: self.turnaround,
             front: Arc::clone(&self.front),
             pending,
             abort: CancellationToken::new(),

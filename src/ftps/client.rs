@@ -117,6 +117,9 @@ pub(super) struct Client {
     pub(super) facts: Facts,
     once: Once,
     queue: VecDeque<Vec<u8>>,
+    told_at: Instant,
+    /// The shortest time from a reply to the next command.
+    pub(super) turnaround: Duration,
 }
 
 impl Client {
@@ -148,6 +151,8 @@ impl Client {
             facts: Facts::default(),
             once: Once::default(),
             queue: VecDeque::new(),
+            told_at: Instant::now(),
+            turnaround: Duration::MAX,
         })
     }
 
@@ -184,7 +189,9 @@ impl Client {
     }
 
     async fn send(&mut self, reply: &Reply) -> Result<(), End> {
-        self.control.send(reply).await.map_err(|_| End::Lost)
+        let sent = self.control.send(reply).await.map_err(|_| End::Lost);
+        self.told_at = Instant::now();
+        sent
     }
 
     async fn talk(&mut self) -> End {
@@ -212,10 +219,13 @@ impl Client {
         };
         let app = Arc::clone(&self.front.app);
         tokio::select! {
-            line = self.control.next_line() => line.map_err(|lost| match lost {
-                Lost::Closed => End::Client,
-                Lost::TooLong(_) => End::Protocol("a line is too long"),
-            }),
+            line = self.control.next_line() => {
+                self.turnaround = self.turnaround.min(self.told_at.elapsed());
+                line.map_err(|lost| match lost {
+                    Lost::Closed => End::Client,
+                    Lost::TooLong(_) => End::Protocol("a line is too long"),
+                })
+            }
             () = tokio::time::sleep(patience) => Err(late),
             () = app.stop.cancelled() => Err(End::Shutdown),
             () = account_end(self.session.as_ref()) => Err(End::AccountEnded),

@@ -29,8 +29,11 @@ const QUICK_BYTES: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Clients that give up (a time limit, an interrupt) end the data connection as properly as those that have sent all, and
-/// close the control connection right behind it (curl: 1.4 ms). Whoever is still there after this time has meant it.
-const SURE: Duration = Duration::from_millis(30);
+/// close the control connection right behind it (curl: within 1.4 ms). Whoever is still there after this time and the
+/// way of a packet has meant it.
+pub(super) const SURE: Duration = Duration::from_millis(8);
+/// The longest way of a packet that is waited for.
+const WAY_MAX: Duration = Duration::from_millis(100);
 /// The same without close_notify: a killed client ends like that too.
 const SURE_WITHOUT_CLOSE: Duration = Duration::from_secs(1);
 
@@ -165,6 +168,8 @@ fn no_tls() -> Reply {
 
 /// What a transfer needs to open its data connection.
 pub(super) struct Opening {
+    /// The shortest time in which this client has answered: at least the way there and back.
+    pub(super) turnaround: Duration,
     pub(super) front: Arc<Front>,
     pub(super) pending: Pending,
     pub(super) abort: CancellationToken,
@@ -176,6 +181,7 @@ pub(super) struct Data {
     stream: DataStream,
     abort: CancellationToken,
     stall: Duration,
+    turnaround: Duration,
     pub(super) progress: Arc<Progress>,
     front: Arc<Front>,
 }
@@ -186,7 +192,7 @@ impl Opening {
     /// # Errors
     /// The final reply: nobody came, no TLS, not this session's TLS, aborted.
     pub(super) async fn open(self) -> Result<Data, Reply> {
-        let Self { front, pending, abort, progress } = self;
+        let Self { turnaround, front, pending, abort, progress } = self;
         let stream = tokio::select! {
             connected = pending.connected() => connected?,
             () = abort.cancelled() => return Err(Reply::new(426, "Transfer aborted.")),
@@ -195,7 +201,7 @@ impl Opening {
         tracing::trace!(is_bound, "data connection");
         let stall = front.app.config.limits.idle_timeout;
         let requires = front.app.config.ftps.require_session_reuse;
-        let data = Data { stream, abort, stall, progress, front };
+        let data = Data { stream, abort, stall, turnaround, progress, front };
         if requires && !is_bound {
             data.refuse();
             return Err(Reply::new(
@@ -271,7 +277,7 @@ impl Data {
     pub(super) async fn sure_of_end(&self, ending: Ending) -> Result<(), Cut> {
         let wait = match ending {
             Ending::AsDeclared => Duration::ZERO,
-            Ending::Announced => SURE,
+            Ending::Announced => self.front.sure_after.saturating_add(self.turnaround.min(WAY_MAX)),
             Ending::Tolerated => SURE_WITHOUT_CLOSE,
         };
         tokio::select! {

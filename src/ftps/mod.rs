@@ -45,6 +45,8 @@ struct Front {
     app: Arc<App>,
     guard: Arc<Guard>,
     tls: Tls,
+    /// How long an end of data may be taken back.
+    sure_after: Duration,
     /// Places for connections that only wait for their peer's end.
     lingering: Arc<Semaphore>,
 }
@@ -83,7 +85,14 @@ pub fn serve(app: &Arc<App>, guard: &Arc<Guard>, listeners: Listeners) -> anyhow
     let Listeners { explicit, implicit, certificate } = listeners;
     let tls = Tls::new(Arc::clone(&certificate))?;
     let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
-    let front = Arc::new(Front { app: Arc::clone(app), guard: Arc::clone(guard), tls, lingering });
+    let sure_after = sure_after();
+    let front = Arc::new(Front {
+        app: Arc::clone(app),
+        guard: Arc::clone(guard),
+        tls,
+        sure_after,
+        lingering,
+    });
     app.tasks.spawn(follow(Arc::clone(app), certificate));
     for (listeners, is_implicit) in [(explicit, false), (implicit, true)] {
         for listener in listeners {
@@ -94,6 +103,12 @@ pub fn serve(app: &Arc<App>, guard: &Arc<Guard>, listeners: Listeners) -> anyhow
         }
     }
     Ok(())
+}
+
+/// [`data::SURE`]; tests set more, for machines that are busy with other tests.
+fn sure_after() -> Duration {
+    let given = std::env::var("PTPORTAL_TEST_SURE_MS").ok().and_then(|text| text.parse().ok());
+    given.map_or(data::SURE, Duration::from_millis)
 }
 
 /// Takes a renewed certificate without a restart.

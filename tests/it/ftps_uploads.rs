@@ -297,7 +297,8 @@ fn a_renewed_certificate_is_used_without_a_restart() {
 fn a_client_that_gives_up_never_completes_a_file() {
     // These end their data connection as properly as after the last byte; only what the control connection says, or
     // that it is gone, tells that they gave up.
-    let portal = portal(Setup::new(), "ftps-giveup");
+    let setup = Setup::new().environment("PTPORTAL_TEST_SURE_MS", "500");
+    let portal = portal(setup, "ftps-giveup");
     fs::write(portal.file("gross.bin"), noise(30_000_000, 4)).unwrap();
     let giving_up = ["--limit-rate", "6M", "--max-time", "1", "-T", "gross.bin"];
     for n in 0..5 {
