@@ -54,6 +54,16 @@ pub enum Incoming {
     Dropping,
 }
 
+impl Incoming {
+    /// The client does not go on: what came is kept for a resume.
+    pub async fn abandon(self) {
+        match self {
+            Self::Upload(upload) => upload.abandon().await,
+            Self::Dropping => {}
+        }
+    }
+}
+
 impl Session {
     /// Begins (or goes on with) an upload.
     ///

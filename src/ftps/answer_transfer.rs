@@ -123,8 +123,12 @@ impl Client {
             progress: Arc::new(Progress::default()),
         };
         let granted = match command {
-            DataCommand::Stor(path) => self.store(&session, &path, once, opening).await,
-            DataCommand::Appe(path) => self.append(&session, &path, once, opening).await,
+            DataCommand::Stor(path) => {
+                self.store(&session, (&path, Place::AtRestart), once, opening).await
+            }
+            DataCommand::Appe(path) => {
+                self.store(&session, (&path, Place::AtEnd), once, opening).await
+            }
             DataCommand::Stou(wish) => self.store_unique(&session, &wish, once, opening).await,
             DataCommand::Retr(path) => self.retrieve(&session, &path, once.restart, opening).await,
             DataCommand::List(path) => self.list(&session, &path, opening).await,
@@ -137,45 +141,32 @@ impl Client {
         }
     }
 
+    /// STOR and APPE. Both open what is there before the 150, so that a refusal comes instead of it.
     async fn store(
         &self,
         session: &Arc<Session>,
-        raw: &[u8],
+        (raw, place): (&[u8], Place),
         once: Once,
         opening: Opening,
     ) -> Result<Transfer, Reply> {
         let path = told(session, self.path(raw))?;
-        let start = if once.restart == 0 { Start::Empty } else { Start::WhatIsThere };
+        let start = match place {
+            Place::AtRestart if once.restart == 0 => Start::Empty,
+            Place::AtRestart | Place::AtEnd => Start::WhatIsThere,
+        };
         let mode = WriteMode { create: Create::IfMissing, start, declared_size: once.declared };
         let (incoming, present) = begin(session, &path, mode).await?;
-        let offset = once.restart;
-        if offset > present && matches!(incoming, Incoming::Upload(_)) {
-            give_back(incoming).await;
+        let (offset, is_possible) = match place {
+            Place::AtRestart => (once.restart, once.restart <= present),
+            // Some clients say REST before APPE; what they mean must be the same place.
+            Place::AtEnd => (present, once.restart == 0 || once.restart == present),
+        };
+        if !is_possible && matches!(incoming, Incoming::Upload(_)) {
+            incoming.abandon().await;
             return Err(bad_restart(session, present));
         }
         let store = Store { session: Arc::clone(session), incoming, path, offset, present };
         Ok(transfer("Ready for the file.", opening, |opening| store.run(opening)))
-    }
-
-    async fn append(
-        &self,
-        session: &Arc<Session>,
-        raw: &[u8],
-        once: Once,
-        opening: Opening,
-    ) -> Result<Transfer, Reply> {
-        let path = told(session, self.path(raw))?;
-        let start = Start::WhatIsThere;
-        let mode = WriteMode { create: Create::IfMissing, start, declared_size: once.declared };
-        let (incoming, present) = begin(session, &path, mode).await?;
-        // Some clients say both; what they mean must be the same place.
-        if once.restart != 0 && once.restart != present {
-            give_back(incoming).await;
-            return Err(bad_restart(session, present));
-        }
-        let store =
-            Store { session: Arc::clone(session), incoming, path, offset: present, present };
-        Ok(transfer("Ready for the rest.", opening, |opening| store.run(opening)))
     }
 
     /// RFC 1123 section 4.1.2.9: the 150 tells the name.
@@ -279,6 +270,15 @@ impl Client {
     }
 }
 
+/// Where the first byte goes.
+#[derive(Clone, Copy)]
+enum Place {
+    /// STOR: where REST said, else at the beginning.
+    AtRestart,
+    /// APPE.
+    AtEnd,
+}
+
 /// Opens the target; gives the bytes that are there already too.
 async fn begin(
     session: &Session,
@@ -297,13 +297,6 @@ async fn begin(
 
 fn bad_restart(session: &Session, present: u64) -> Reply {
     Reply::new(554, texts::bad_restart(session.language(), present))
-}
-
-async fn give_back(incoming: Incoming) {
-    match incoming {
-        Incoming::Upload(upload) => upload.abandon().await,
-        Incoming::Dropping => {}
-    }
 }
 
 fn transfer<F>(text: &str, opening: Opening, run: impl FnOnce(Opening) -> F) -> Transfer

@@ -33,7 +33,7 @@ impl Store {
         let data = match opening.open().await {
             Ok(data) => data,
             Err(reply) => {
-                give_up(incoming).await;
+                incoming.abandon().await;
                 return reply;
             }
         };
@@ -43,13 +43,6 @@ impl Store {
                 receive(session, (*upload, path), (offset, present), data).await
             }
         }
-    }
-}
-
-async fn give_up(incoming: Incoming) {
-    match incoming {
-        Incoming::Upload(upload) => upload.abandon().await,
-        Incoming::Dropping => {}
     }
 }
 

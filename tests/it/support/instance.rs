@@ -292,10 +292,18 @@ impl Drop for Instance {
     }
 }
 
-/// A port that nothing listens on, below those that the system gives to clients: theirs could come in between.
+/// A port that nothing listens on, below those that the system gives to clients, and in a range of this test's own: it
+/// is bound only later, and no other test may come in between.
 pub(crate) fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    const PORTS: u16 = 2000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok());
+    let first = 12_000 + slot.unwrap_or(0u16) % 10 * PORTS;
+    // Not the ports of the test before: a connection of its last moments may still hold them.
+    let start = (std::process::id() % u32::from(PORTS)) as u16;
     loop {
-        let port = 12_000 + u16::try_from(super::random() % 20_000).unwrap();
+        let port = first + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
