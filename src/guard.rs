@@ -14,6 +14,12 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// Addresses whose failures are remembered.
 const FAILURES_MAX: usize = 100_000;
 
+/// Wrong passwords on one connection.
+pub const ATTEMPTS_MAX: usize = 6;
+/// A rejection takes at least this long.
+pub const REJECTION: Duration = Duration::from_millis(300);
+/// Running transfers may finish for this long after SIGTERM (spec section 15).
+pub const DRAIN: Duration = Duration::from_secs(30);
 /// One line of a stranger's nonsense in this time.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Addresses whose nonsense is told in that time.

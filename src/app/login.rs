@@ -96,8 +96,10 @@ impl App {
         user: &str,
         fingerprint: &str,
     ) -> Result<Session, LoginRefusal> {
+        // The account first: whatever changes after it is seen by the last look in `admit`.
+        let row = self.account_named(user).await;
         let known = self.knows_key(user, fingerprint).await;
-        match self.account_named(user).await {
+        match row {
             Some(row) if known => self.admit(row, door).await,
             Some(_) | None => Err(self.reject(door, user, "unknown key").await),
         }

@@ -124,9 +124,16 @@ impl Session {
         }
     }
 
-    /// The largest file that may come, in bytes.
-    #[must_use]
-    pub fn max_size(&self) -> u64 {
+    /// Whether a file of this size (bytes) may come.
+    ///
+    /// # Errors
+    /// `TooLarge` with the limit.
+    pub fn accepts_size(&self, size: u64) -> Result<(), Refusal> {
+        let limit = self.max_size();
+        if size > limit { Err(Refusal::TooLarge { limit }) } else { Ok(()) }
+    }
+
+    fn max_size(&self) -> u64 {
         self.settings().max_file_bytes.unwrap_or(self.app.config.limits.max_file_size)
     }
 
@@ -138,10 +145,7 @@ impl Session {
         {
             return Err(Refusal::Extension { extension });
         }
-        let limit = self.max_size();
-        if declared.is_some_and(|size| size > limit) {
-            return Err(Refusal::TooLarge { limit });
-        }
+        self.accepts_size(declared.unwrap_or(0))?;
         let pending_max = app.config.scan.pending_max;
         if app.scans.pending_bytes() >= pending_max {
             return Err(Refusal::Backlog { limit: pending_max });

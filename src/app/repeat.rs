@@ -88,10 +88,6 @@ async fn finish_repeat(
 ) -> Result<Awaited> {
     uploads::set_repeat(tx.db(), &row.id, &earlier.id, now).await?;
     entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
-    if earlier.state() == Some(UploadState::Scanning) || earlier.state() == Some(UploadState::Held)
-    {
-        entries::set_current(tx.db(), &row.entry_id, &earlier.id, now).await?;
-    }
     entries::delete_if_empty(tx.db(), &row.entry_id).await?;
     let event = event_of(&row, EventKind::UploadRepeated)
         .with("repeat_of", earlier.id.clone())

@@ -82,7 +82,7 @@ impl Client {
                 self.keep_restart(offset);
                 Ok(Reply::new(350, format!("Restarting at {offset}. Send STOR or RETR now.")))
             }
-            Inside::Allo(size) => Ok(self.allocate(session, size)),
+            Inside::Allo(size) => self.allocate(session, size),
             Inside::Abor => {
                 self.pending = None;
                 Ok(Reply::new(226, "No transfer is running."))
@@ -208,13 +208,10 @@ impl Client {
     }
 
     /// Says early what would be refused later.
-    fn allocate(&mut self, session: &Session, size: u64) -> Reply {
-        let limit = session.max_size();
-        if size > limit {
-            return told_refusal(session, &Refusal::TooLarge { limit });
-        }
+    fn allocate(&mut self, session: &Session, size: u64) -> Answer {
+        told(session, session.accepts_size(size))?;
         self.keep_declared(size);
-        Reply::new(200, "OK")
+        Ok(Reply::new(200, "OK"))
     }
 
     async fn size(&self, session: &Session, raw: &[u8]) -> Answer {

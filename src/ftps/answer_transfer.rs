@@ -95,6 +95,10 @@ impl Client {
                 self.pending = Some(pending);
                 Ok(port)
             }
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                tracing::error!(%error, "no passive port can be opened");
+                Err(Reply::new(425, "No data port can be opened; try again in a moment."))
+            }
             Err(error) => {
                 tracing::warn!(
                     %error,

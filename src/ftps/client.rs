@@ -27,16 +27,10 @@ use crate::domain::account::Language;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::path::{self, VirtualPath};
 use crate::domain::refusal::Refusal;
-use crate::guard::Ticket;
+use crate::guard::{ATTEMPTS_MAX, DRAIN, REJECTION, Ticket};
 
-/// Wrong passwords on one connection.
-const ATTEMPTS_MAX: u32 = 6;
-/// Rejections take at least this long.
-const REJECTION: Duration = Duration::from_millis(300);
 /// Lines that may wait while a transfer runs.
 const QUEUE_MAX: usize = 32;
-/// Running transfers may finish for this long after SIGTERM (spec section 15).
-const DRAIN: Duration = Duration::from_secs(30);
 /// An aborted transfer puts away what came; this is only for a disk that hangs.
 const ABORTING: Duration = Duration::from_secs(10);
 
@@ -107,7 +101,7 @@ pub(super) struct Client {
     began: Instant,
     pub(super) protection: Protection,
     user: Option<String>,
-    attempts: u32,
+    attempts: usize,
     pub(super) session: Option<Arc<Session>>,
     pub(super) cwd: VirtualPath,
     /// Opened by PASV or EPSV, for the transfer that follows.
@@ -322,7 +316,7 @@ impl Client {
     async fn transfer(&mut self, transfer: Transfer) -> Result<(), End> {
         let Transfer { opening, mut running, abort, progress } = transfer;
         if let Err(end) = self.send(&opening).await {
-            stop(&abort, &mut running).await;
+            drop(stop(&abort, &mut running).await);
             return Err(end);
         }
         let app = Arc::clone(&self.front.app);
@@ -341,6 +335,7 @@ impl Client {
                         let command = parse(&line);
                         if command == Command::Inside(Inside::Abor) && !progress.is_complete() {
                             let reply = stop(&abort, &mut running).await;
+                            let reply = reply.unwrap_or_else(|| Reply::new(426, "Transfer aborted."));
                             self.send(&reply).await?;
                             return self.send(&Reply::new(226, "Aborted.")).await;
                         }
@@ -361,7 +356,10 @@ impl Client {
             }
         };
         // The control connection must outlive its transfer: without it nobody says that the file is whole.
-        stop(&abort, &mut running).await;
+        if let Some(reply) = stop(&abort, &mut running).await {
+            // What became of the file, before why the connection ends. Whoever is gone already needs neither.
+            self.send(&reply).await.ok();
+        }
         Err(end)
     }
 
@@ -450,14 +448,11 @@ async fn account_end(session: Option<&Arc<Session>>) {
     }
 }
 
-/// Lets a transfer put away what came, and gives its reply.
+/// Lets a transfer put away what came, and gives its reply; none when it takes too long to know what becomes of it.
 async fn stop(
     abort: &CancellationToken,
     running: &mut Pin<Box<dyn Future<Output = Reply> + Send>>,
-) -> Reply {
+) -> Option<Reply> {
     abort.cancel();
-    match tokio::time::timeout(ABORTING, running).await {
-        Ok(reply) => reply,
-        Err(_elapsed) => Reply::new(426, "Transfer aborted."),
-    }
+    tokio::time::timeout(ABORTING, running).await.ok()
 }

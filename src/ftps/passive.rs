@@ -28,7 +28,8 @@ impl Passive {
         for port in shuffled(ports)? {
             match bind(SocketAddr::new(local, port)) {
                 Ok(listener) => return Ok(Self { listener, port }),
-                Err(error) => last = error,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+                Err(error) => return Err(error),
             }
         }
         Err(last)

@@ -23,16 +23,12 @@ use tokio_util::sync::CancellationToken;
 use self::client::{Activity, Client, methods};
 use self::wire::Wire;
 use crate::app::App;
-use crate::guard::Guard;
+use crate::guard::{ATTEMPTS_MAX, DRAIN, Guard, REJECTION};
 use crate::listen;
 
-/// Rejections take at least this long.
-const REJECTION: Duration = Duration::from_millis(300);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How often the watch looks at a connection.
 const WATCH: Duration = Duration::from_secs(2);
-/// Running transfers may finish for this long after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// The algorithms of spec section 9: no finite-field DH, no chacha20, no SHA-1, no compression.
 fn algorithms(legacy: bool, keys: &[PrivateKey]) -> Preferred {
@@ -70,7 +66,7 @@ fn transport_config(app: &App, keys: Vec<PrivateKey>) -> Config {
         methods: methods(),
         auth_rejection_time: REJECTION,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: 6,
+        max_auth_attempts: ATTEMPTS_MAX,
         preferred: algorithms(app.config.sftp.legacy_algorithms, &keys),
         keys,
         limits: rekey_limits(),

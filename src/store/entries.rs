@@ -221,16 +221,6 @@ pub async fn forget_current(
     Ok(())
 }
 
-pub async fn set_current(db: impl Db<'_>, entry: &str, upload: &str, now: Timestamp) -> Result<()> {
-    sqlx::query("UPDATE entries SET current_upload = $1, updated = $2 WHERE id = $3")
-        .bind(upload)
-        .bind(now.0)
-        .bind(entry)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
 /// Removes a name that has neither a released nor a running upload.
 pub async fn delete_if_empty(db: impl Db<'_>, id: &str) -> Result<u64> {
     let done = sqlx::query(
