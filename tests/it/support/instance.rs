@@ -95,6 +95,9 @@ impl Instance {
             .set("sftp", "listen", &local(port))
             .set("ftps", "listen", &local(ftps_port))
             .set("admin", "listen", &local(admin_port));
+        let has_range = setup.lines["ftps"].iter().any(|line| line.starts_with("passive_ports "));
+        let setup =
+            if has_range { setup } else { setup.set("ftps", "passive_ports", &passive_ports()) };
         let mut text = String::new();
         for (section, lines) in &setup.lines {
             text.push_str(&format!("[{section}]\n{}\n", lines.join("\n")));
@@ -292,14 +295,27 @@ impl Drop for Instance {
     }
 }
 
-/// A port that nothing listens on, below those that the system gives to clients, and in a range of this test's own: it
-/// is bound only later, and no other test may come in between.
+/// Ports of one test that runs beside others.
+const PORTS: u16 = 1000;
+
+/// The first of two ranges of this test's own, below the ports that the system gives to clients.
+fn first_port() -> u16 {
+    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok());
+    12_000 + slot.unwrap_or(0u16) % 10 * PORTS * 2
+}
+
+/// The range after that of [`free_port`].
+fn passive_ports() -> String {
+    let first = first_port() + PORTS;
+    format!("\"{first}-{}\"", first + PORTS - 1)
+}
+
+/// A port that nothing listens on, in a range of this test's own: it is bound only later, and no other test may come in
+/// between.
 pub(crate) fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
-    const PORTS: u16 = 2000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok());
-    let first = 12_000 + slot.unwrap_or(0u16) % 10 * PORTS;
+    let first = first_port();
     // Not the ports of the test before: a connection of its last moments may still hold them.
     let start = (std::process::id() % u32::from(PORTS)) as u16;
     loop {
