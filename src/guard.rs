@@ -66,7 +66,8 @@ pub struct Guard {
 /// A place for one connection; dropping it frees the place.
 pub struct Ticket {
     guard: Arc<Guard>,
-    peer: IpAddr,
+    /// None: a proxy.
+    peer: Option<IpAddr>,
     is_authenticated: bool,
 }
 
@@ -112,7 +113,29 @@ impl Guard {
         let here = counts.by_address.entry(peer).or_default();
         *here = here.saturating_add(1);
         drop(counts);
-        Ok(Ticket { guard: Arc::clone(self), peer, is_authenticated: false })
+        Ok(Ticket { guard: Arc::clone(self), peer: Some(peer), is_authenticated: false })
+    }
+
+    /// Lets a trusted proxy in: it speaks for many, so that it has no limit of its own.
+    ///
+    /// # Errors
+    /// `limits.connections`.
+    pub fn admit_proxy(self: &Arc<Self>) -> Result<Ticket, Denied> {
+        let mut counts = self.counts();
+        if counts.total >= self.app.config.limits.connections {
+            return Err(Denied::TooMany);
+        }
+        counts.total = counts.total.saturating_add(1);
+        drop(counts);
+        // Not counted as unauthenticated: the proxy keeps strangers' slow connections off.
+        Ok(Ticket { guard: Arc::clone(self), peer: None, is_authenticated: true })
+    }
+
+    /// Whether an address may not log in now.
+    #[must_use]
+    pub fn is_banned(&self, peer: IpAddr) -> bool {
+        let now = self.app.now();
+        self.counts().banned.get(&peer.to_canonical()).is_some_and(|until| *until > now.0)
     }
 
     /// Connections now: all, and those that have not logged in.
@@ -237,10 +260,12 @@ impl Drop for Ticket {
         if !self.is_authenticated {
             counts.unauthenticated = counts.unauthenticated.saturating_sub(1);
         }
-        if let Some(here) = counts.by_address.get_mut(&self.peer) {
+        if let Some(peer) = self.peer
+            && let Some(here) = counts.by_address.get_mut(&peer)
+        {
             *here = here.saturating_sub(1);
             if *here == 0 {
-                counts.by_address.remove(&self.peer);
+                counts.by_address.remove(&peer);
             }
         }
     }

@@ -52,6 +52,7 @@
 //! resumable). Deliveries in `placing` look for their temporary file: there means rename now, gone means it has happened.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod certificate;
 pub mod clamd;
@@ -61,10 +62,15 @@ pub mod domain;
 pub mod ftps;
 pub mod guard;
 pub mod hotfolder;
+pub mod http;
 pub mod listen;
 pub mod logging;
+pub mod mailer;
 pub mod metering;
 pub mod serve;
 pub mod sftp;
 pub mod store;
+pub mod template;
+pub mod tls;
 pub mod vault;
+pub mod web;

@@ -86,12 +86,24 @@ fn is_warning(kind: EventKind) -> bool {
         | EventKind::UploadRefused
         | EventKind::DeliveryStuck
         | EventKind::ScannerAway
+        | EventKind::MailFailed
+        | EventKind::ImportFailed
         | EventKind::ProtocolError => true,
         EventKind::ProjectCreated
         | EventKind::ProjectClosed
         | EventKind::TicketCreated
         | EventKind::AccountCreated
         | EventKind::AccountChanged
+        | EventKind::AccountActivated
+        | EventKind::LinkRequested
+        | EventKind::LinkMade
+        | EventKind::MailQueued
+        | EventKind::MailDrafted
+        | EventKind::MailSent
+        | EventKind::ClientCreated
+        | EventKind::ClientChanged
+        | EventKind::TokenChanged
+        | EventKind::TemplateChanged
         | EventKind::Login
         | EventKind::Logout
         | EventKind::UploadStarted
@@ -117,6 +129,18 @@ fn sentence(kind: EventKind) -> &'static str {
         EventKind::TicketCreated => "ticket announced",
         EventKind::AccountCreated => "account created",
         EventKind::AccountChanged => "account changed",
+        EventKind::AccountActivated => "first login, the account is activated",
+        EventKind::LinkRequested => "customer asked for a new link",
+        EventKind::LinkMade => "activation link made by an operator",
+        EventKind::MailQueued => "mail queued",
+        EventKind::MailDrafted => "mail kept as a draft, an operator decides",
+        EventKind::MailSent => "mail handed to the mail server",
+        EventKind::MailFailed => "mail given up, nobody has got it",
+        EventKind::ClientCreated => "client created",
+        EventKind::ClientChanged => "client changed",
+        EventKind::ImportFailed => "file in the import folder is no order, moved to import/failed",
+        EventKind::TokenChanged => "API token created or revoked",
+        EventKind::TemplateChanged => "mail template changed",
         EventKind::Login => "customer logged in",
         EventKind::LoginFailed => "login refused",
         EventKind::LoginBanned => "address banned after too many failed logins",
@@ -174,6 +198,10 @@ pub fn event(event: &Event) {
                 method = text("method"),
                 reason = text("reason"),
                 remedy = text("remedy"),
+                mail = text("mail"),
+                template = text("template"),
+                changed = text("changed"),
+                token = text("token"),
                 transport = text("transport"),
                 "{}",
                 sentence(event.kind)

@@ -14,13 +14,13 @@ use tokio_util::task::TaskTracker;
 use crate::app::passwords::Passwords;
 use crate::app::scanner::Scanner;
 use crate::app::scans::Scans;
-use crate::app::{App, Clock, new_id, recovery, workers};
-use crate::config::Config;
+use crate::app::{App, Clock, HostKey, new_id, recovery, workers};
+use crate::config::{Config, client_ini};
 use crate::guard::Guard;
 use crate::hotfolder::Hotfolder;
 use crate::store::{Store, nodes};
 use crate::vault::{self, Vault};
-use crate::{admin, ftps, listen, metering, sftp};
+use crate::{admin, api, ftps, listen, metering, sftp, tls, web};
 
 /// Connections may finish their transfers for 30 s; what then still runs is cut.
 const LAST_WAIT: Duration = Duration::from_secs(40);
@@ -43,7 +43,15 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         None => None,
         Some(root) => Some(Hotfolder::open(root, &data_dir.join("share-id"), node.as_str())?),
     };
-    Ok(Arc::new(App {
+    let client_ini = client_ini::Followed::open(&config.mail.client_ini)?;
+    let host_keys = sftp::keys::fingerprints(&config.sftp.host_key_dir)
+        .into_iter()
+        .map(|(algorithm, fingerprint)| HostKey { algorithm, fingerprint })
+        .collect();
+    let app = Arc::new(App {
+        client_ini,
+        host_keys,
+        host_name: workers::host_name(),
         scanner: Scanner::from_config(&config.scan),
         scans: Scans::new(config.scan.hold_signatures.clone()),
         passwords: Passwords::new()?,
@@ -57,11 +65,15 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         clock,
         mirror_wake: Notify::new(),
         changes_wake: Notify::new(),
+        mails_wake: Notify::new(),
+        links_wake: Notify::new(),
         guard_wake: Notify::new(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         config,
-    }))
+    });
+    app.seed_templates().await.context("default templates")?;
+    Ok(app)
 }
 
 /// Serves until `stop` is cancelled.
@@ -91,14 +103,22 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
     recovery::at_start(&app).await.context("recovery")?;
     let sftp_listeners = listen::bind("sftp.listen", &app.config.sftp.listen).await?;
     let admin_listeners = listen::bind("admin.listen", &app.config.admin.listen).await?;
-    let ftps_listeners = ftps::bind(&app, workers::host_name()).await?;
+    let ftps_listeners = ftps::bind(&app).await?;
+    let web_listeners = listen::bind("web.listen", &app.config.web.listen).await?;
+    let api_listeners = listen::bind("api.listen", &app.config.api.listen).await?;
+    let certificate = tls::certificate(&app)?;
     workers::start(&app, app.config.data_dir.join("control.sock"));
     let guard = Guard::new(Arc::clone(&app));
     app.tasks.spawn(Arc::clone(&guard).follow_bans());
     sftp::serve(&app, &guard, sftp_listeners, keys);
     admin::serve(&app, admin_listeners, &numbers);
-    if let Some(listeners) = ftps_listeners {
-        ftps::serve(&app, &guard, listeners)?;
+    web::serve(&app, &guard, web_listeners, certificate.clone())?;
+    api::serve(&app, &guard, api_listeners, certificate.clone())?;
+    if let Some(certificate) = certificate {
+        app.tasks.spawn(tls::follow(Arc::clone(&app), Arc::clone(&certificate)));
+        if let Some(listeners) = ftps_listeners {
+            ftps::serve(&app, &guard, listeners, certificate)?;
+        }
     }
     tracing::info!(node = app.node.as_str(), version = env!("CARGO_PKG_VERSION"), "ready");
     stop.cancelled().await;

@@ -303,6 +303,38 @@ pub fn make_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Writes a small file for the service user alone, whole or not at all; an older one of the name is replaced.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_private(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    let (temporary, path) = (dir.join(format!(".{name}.part")), dir.join(name));
+    ignore_missing(fs::remove_file(&temporary))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    rustix::fs::renameat(rustix::fs::CWD, &temporary, rustix::fs::CWD, &path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Moves a file that others put into the data folder to a free name like `name` in `dir`, and gives that name.
+///
+/// # Errors
+/// What the file system says.
+pub fn set_aside(from: &Path, dir: &Path, name: &str) -> io::Result<String> {
+    make_private_dir(dir)?;
+    for n in 1u32.. {
+        let free = if n == 1 { name.to_owned() } else { format!("{n}-{name}") };
+        match rename_new(from, &dir.join(&free)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && n < 10_000 => {}
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(free),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}
+
 /// Moves without overwriting.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, renameat_with};

@@ -2,15 +2,16 @@
 
 use russh::keys::{HashAlg, PublicKey};
 
-use super::clients::{Refused, because};
+use super::clients::{Refused, because, conflict, missing};
 use super::{App, passwords};
 use crate::domain::account::{AccountName, Settings, Status};
+use crate::domain::client_defaults::ClientDefaults;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::order::number;
 use crate::domain::time::Timestamp;
 use crate::logging;
 use crate::store::accounts::{self, AccountRow, KeyRow};
-use crate::store::{self, events, uploads};
+use crate::store::{self, activation, clients, events, mails, uploads, web_sessions};
 
 /// Usernames made from the pattern get a number behind them where they are taken.
 const TRIES: u32 = 1000;
@@ -26,7 +27,14 @@ impl App {
         let read = |text: &str| Settings::from_json(if text.is_empty() { "{}" } else { text });
         let (own, base) = (read(&row.settings), read(&default));
         match (own, base) {
-            (Ok(own), Ok(base)) => Ok(own.over(base)),
+            (Ok(own), Ok(base)) => {
+                let mut settings = own.over(base);
+                if settings.language.is_none() {
+                    let client = clients::client(self.store.db(), &row.client_no).await?;
+                    settings.language = client.and_then(|client| client.language.parse().ok());
+                }
+                Ok(settings)
+            }
             (Err(e), _) => because(format!("settings of account {}: {e}", row.username)),
             (_, Err(e)) => because(format!("system default ptportal: {e}")),
         }
@@ -58,7 +66,10 @@ impl App {
         let chosen = chosen.transpose()?;
         let base = match &chosen {
             Some(name) => name.clone(),
-            None => self.name_by_pattern(&client_no, &client.name).await?,
+            None => {
+                let default = accounts::system_default(self.store.db(), "ptportal").await?;
+                name_by_pattern(&default.unwrap_or_default(), &client_no, &client.name)
+            }
         };
         let now = self.now();
         for n in 1..TRIES {
@@ -66,42 +77,31 @@ impl App {
             let row = new_account(self.new_id().as_str(), &client_no, (&name, status), &own, now);
             match self.insert_account(&row, now).await {
                 Ok(()) => return Ok(row),
-                Err(e) if store::is_duplicate(&e) && chosen.is_none() => {}
-                Err(e) if store::is_duplicate(&e) => {
-                    return because(format!(
+                Err(Refused::Store(e)) if store::is_duplicate(&e) && chosen.is_none() => {}
+                Err(Refused::Store(e)) if store::is_duplicate(&e) => {
+                    return conflict(format!(
                         "account {base} exists already; choose another username"
                     ));
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(e),
             }
         }
         because(format!("no free username like {base}; give one with --username"))
     }
 
-    async fn name_by_pattern(
-        &self,
-        client_no: &str,
-        client_name: &str,
-    ) -> Result<AccountName, Refused> {
-        let default =
-            accounts::system_default(self.store.db(), "ptportal").await?.unwrap_or_default();
-        let settings = Settings::from_json(&default).unwrap_or_default();
-        let pattern = settings.username_pattern.unwrap_or_else(|| "{client_no}".to_owned());
-        let text = pattern.replace("{client_no}", client_no).replace("{client_name}", client_name);
-        Ok(AccountName::made_safe(&text))
-    }
-
-    async fn insert_account(&self, row: &AccountRow, now: Timestamp) -> store::Result<()> {
-        let event = Event::new(EventKind::AccountCreated)
-            .client(&row.client_no)
-            .account(&row.username)
-            .with("status", row.status.clone());
+    async fn insert_account(&self, row: &AccountRow, now: Timestamp) -> Result<(), Refused> {
+        let event = created_event(row);
         let mut tx = self.store.write().await?;
         accounts::insert(tx.db(), row).await?;
         events::insert(tx.db(), &event, now).await?;
         events::note_change(tx.db(), "account", &row.username, now).await?;
+        let mail = match row.status() {
+            Status::Active => self.welcome(&mut tx, row, now).await?,
+            Status::Inactive => None,
+        };
         tx.commit().await?;
         logging::event(&event);
+        self.tell_of_mail(mail).await;
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl App {
         };
         match row {
             Some(row) => Ok(row),
-            None => because(format!("there is no account {username}; `account list` shows all")),
+            None => missing(format!("there is no account {username}; `account list` shows all")),
         }
     }
 
@@ -133,7 +133,15 @@ impl App {
         let mut tx = self.store.write().await?;
         accounts::set_status(tx.db(), &row.username, status, now).await?;
         self.note_account_change(&mut tx, &row, ("status", status.as_str()), now).await?;
+        let mail = match (row.status(), status) {
+            (Status::Inactive, Status::Active) => self.welcome(&mut tx, &row, now).await?,
+            (Status::Active | Status::Inactive, _) => None,
+        };
+        if status == Status::Inactive {
+            web_sessions::delete_of(tx.db(), &row.username).await?;
+        }
         tx.commit().await?;
+        self.tell_of_mail(mail).await;
         self.account(username).await
     }
 
@@ -174,6 +182,27 @@ impl App {
         self.account(username).await
     }
 
+    /// Changes the system default `clients`.
+    ///
+    /// # Errors
+    /// An unknown key or a bad value.
+    pub async fn set_client_defaults(
+        &self,
+        changes: &[(String, Option<String>)],
+    ) -> Result<(), Refused> {
+        let text = accounts::system_default(self.store.db(), "clients").await?.unwrap_or_default();
+        let mut defaults = ClientDefaults::from_json(&text).map_err(Refused::Because)?;
+        for (key, value) in changes {
+            defaults.set(key, value.as_deref()).map_err(Refused::Because)?;
+        }
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        accounts::set_system_default(tx.db(), "clients", &defaults.to_json(), now).await?;
+        events::note_change(tx.db(), "default", "clients", now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Changes the system default `ptportal`.
     ///
     /// # Errors
@@ -203,17 +232,14 @@ impl App {
         password: &str,
     ) -> Result<AccountRow, Refused> {
         let row = self.account(username).await?;
-        let normal = passwords::acceptable(&row.username, password)
+        let normal = passwords::acceptable((&row.username, &[]), password)
             .map_err(|e| Refused::Because(e.to_string()))?;
-        let hashed = tokio::task::spawn_blocking(move || passwords::hash(&normal)).await;
-        let hash = match hashed {
-            Ok(Ok(hash)) => hash,
-            Ok(Err(e)) => return because(e.to_string()),
-            Err(e) => return because(e.to_string()),
-        };
+        let hash =
+            self.passwords.hash(normal).await.map_err(|e| Refused::Because(e.to_string()))?;
         let now = self.now();
         let mut tx = self.store.write().await?;
         accounts::set_password(tx.db(), &row.username, &hash, now).await?;
+        web_sessions::delete_of(tx.db(), &row.username).await?;
         self.note_account_change(&mut tx, &row, ("password", "set by an operator"), now).await?;
         tx.commit().await?;
         self.account(username).await
@@ -225,26 +251,8 @@ impl App {
     /// A key that does not read, is weak, or is there already.
     pub async fn add_key(&self, username: &str, text: &str) -> Result<KeyRow, Refused> {
         let row = self.account(username).await?;
-        let line = text
-            .lines()
-            .map(str::trim)
-            .find(|l| !l.is_empty() && !l.starts_with('#'))
-            .unwrap_or_default();
-        let key = PublicKey::from_openssh(line).map_err(|e| {
-            Refused::Because(format!(
-                "this is not an OpenSSH public key ({e}); give the line of a .pub file, such as `ssh-ed25519 AAAA… name`"
-            ))
-        })?;
-        check_strength(&key)?;
         let now = self.now();
-        let added = KeyRow {
-            username: row.username.clone(),
-            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-            public_key: line.to_owned(),
-            comment: line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned(),
-            created: now.0,
-            updated: now.0,
-        };
+        let added = KeyRow { created: now.0, updated: now.0, ..read_key(&row.username, text)? };
         let mut tx = self.store.write().await?;
         match accounts::insert_key(tx.db(), self.new_id().as_str(), &added).await {
             Err(e) if store::is_duplicate(&e) => return because("this key is there already"),
@@ -288,8 +296,7 @@ impl App {
                 row.client_no
             ));
         }
-        accounts::delete_keys_of(tx.db(), &row.username).await?;
-        accounts::delete(tx.db(), &row.username).await?;
+        delete_account(&mut tx, &row.username, now).await?;
         self.note_account_change(&mut tx, &row, ("account", "removed"), now).await?;
         tx.commit().await?;
         Ok(())
@@ -310,6 +317,29 @@ fn change_settings(
     Ok(())
 }
 
+/// Reads an SSH public key in OpenSSH's one-line format.
+pub(super) fn read_key(username: &str, text: &str) -> Result<KeyRow, Refused> {
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|l| !l.is_empty() && !l.starts_with('#'))
+        .unwrap_or_default();
+    let key = PublicKey::from_openssh(line).map_err(|e| {
+        Refused::Because(format!(
+            "this is not an OpenSSH public key ({e}); give the line of a .pub file, such as `ssh-ed25519 AAAA… name`"
+        ))
+    })?;
+    check_strength(&key)?;
+    Ok(KeyRow {
+        username: username.to_owned(),
+        fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+        public_key: line.to_owned(),
+        comment: line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned(),
+        created: 0,
+        updated: 0,
+    })
+}
+
 fn check_strength(key: &PublicKey) -> Result<(), Refused> {
     if let Some(rsa) = key.key_data().rsa() {
         let bits = rsa.key_size();
@@ -325,7 +355,36 @@ fn check_strength(key: &PublicKey) -> Result<(), Refused> {
     Ok(())
 }
 
-fn new_account(
+/// A username from the pattern of the system default `ptportal`.
+pub(super) fn name_by_pattern(default: &str, client_no: &str, client_name: &str) -> AccountName {
+    let settings = Settings::from_json(default).unwrap_or_default();
+    let pattern = settings.username_pattern.unwrap_or_else(|| "{client_no}".to_owned());
+    let text = pattern.replace("{client_no}", client_no).replace("{client_name}", client_name);
+    AccountName::made_safe(&text)
+}
+
+pub(super) fn created_event(row: &AccountRow) -> Event {
+    Event::new(EventKind::AccountCreated)
+        .client(&row.client_no)
+        .account(&row.username)
+        .with("status", row.status.clone())
+}
+
+/// Everything that belongs to an account alone.
+pub(super) async fn delete_account(
+    tx: &mut store::WriteTx,
+    username: &str,
+    now: Timestamp,
+) -> store::Result<()> {
+    accounts::delete_keys_of(tx.db(), username).await?;
+    activation::delete_of(tx.db(), username).await?;
+    web_sessions::delete_of(tx.db(), username).await?;
+    mails::cancel_of_account(tx.db(), username, "the account was removed", now).await?;
+    accounts::delete(tx.db(), username).await?;
+    Ok(())
+}
+
+pub(super) fn new_account(
     id: &str,
     client_no: &str,
     (name, status): (&AccountName, Status),

@@ -1,16 +1,26 @@
 //! Clients and their contacts.
 
-use super::App;
+use super::{App, announce};
 use crate::domain::account::Language;
-use crate::domain::order;
+use crate::domain::announcement::ClientPart;
+use crate::domain::client_defaults::ClientDefaults;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::{announcement, order};
+use crate::logging;
 use crate::store::clients::{self, ClientRow, ContactRow};
-use crate::store::{self, accounts, events, orders, uploads};
+use crate::store::{self, accounts, events, mails, orders, uploads};
 
 /// A use case of an operator refused, in one line: what, why, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("{0}")]
     Because(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    Missing(String),
+    /// It belongs to somebody else, or is there already.
+    #[error("{0}")]
+    Conflict(String),
     #[error("database: {0}")]
     Store(#[from] store::StoreError),
 }
@@ -19,6 +29,14 @@ impl From<order::BadNumber> for Refused {
     fn from(bad: order::BadNumber) -> Self {
         Self::Because(bad.to_string())
     }
+}
+
+pub(super) fn missing<T>(text: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused::Missing(text.into()))
+}
+
+pub(super) fn conflict<T>(text: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused::Conflict(text.into()))
 }
 
 pub(super) fn because<T>(text: impl Into<String>) -> Result<T, Refused> {
@@ -35,31 +53,15 @@ pub struct ClientChange {
     pub language: Option<Language>,
 }
 
-fn check_email(email: &str) -> Result<(), Refused> {
-    let parts = email.split_once('@');
-    let fits = parts.is_some_and(|(user, host)| !user.is_empty() && host.contains('.'))
-        && !email.chars().any(|c| c.is_control() || c.is_whitespace());
-    if email.is_empty() || fits {
-        return Ok(());
-    }
-    because(format!("{email:?} is not an e-mail address; write for example name@example.com"))
-}
-
 impl ClientChange {
     fn check(&self) -> Result<(), Refused> {
-        if let Some(email) = &self.email {
-            check_email(email)?;
+        if let Some(address) = self.email.as_ref().filter(|address| !address.is_empty()) {
+            announcement::email(address).map_err(Refused::Because)?;
         }
-        match &self.name {
-            Some(name)
-                if name.is_empty() || name.chars().any(char::is_control) || name.len() > 300 =>
-            {
-                because(
-                    "the name is empty, too long, or holds control characters; give the company's name",
-                )
-            }
-            Some(_) | None => Ok(()),
+        if let Some(name) = &self.name {
+            announcement::client_name(name).map_err(Refused::Because)?;
         }
+        Ok(())
     }
 
     fn apply(&self, row: &mut ClientRow) {
@@ -94,30 +96,27 @@ impl App {
         let client_no = order::number("client_no", client_no)?;
         change.check()?;
         let now = self.now();
-        let mut row = ClientRow {
-            id: self.new_id().to_string(),
-            client_no: client_no.clone(),
-            name: String::new(),
-            email: String::new(),
-            create_hotfolder: 0,
-            hotfolder_delete_in_days: 0,
-            language: self.config.language.to_string(),
-            created: now.0,
-            updated: now.0,
-        };
+        let part = ClientPart { client_no: client_no.clone(), ..ClientPart::default() };
+        let defaults = accounts::system_default(self.store.db(), "clients").await?;
+        let defaults = ClientDefaults::from_json(&defaults.unwrap_or_default())
+            .map_err(|e| Refused::Because(format!("system default clients: {e}")))?;
+        let mut row = announce::new_client(self, &part, &defaults, now);
         change.apply(&mut row);
         let mut tx = self.store.write().await?;
         clients::revive_client(tx.db(), &client_no).await?;
         match clients::insert_client(tx.db(), &row).await {
             Err(e) if store::is_duplicate(&e) => {
-                return because(format!(
+                return conflict(format!(
                     "client {client_no} exists already; change it with `client set`"
                 ));
             }
             other => other?,
         }
+        let event = Event::new(EventKind::ClientCreated).client(&client_no);
+        events::insert(tx.db(), &event, now).await?;
         events::note_change(tx.db(), "client", &client_no, now).await?;
         tx.commit().await?;
+        logging::event(&event);
         Ok(row)
     }
 
@@ -126,7 +125,7 @@ impl App {
     pub async fn client(&self, client_no: &str) -> Result<ClientRow, Refused> {
         match clients::client(self.store.db(), client_no).await? {
             Some(row) => Ok(row),
-            None => because(format!("there is no client {client_no}; `client list` shows all")),
+            None => missing(format!("there is no client {client_no}; `client list` shows all")),
         }
     }
 
@@ -167,11 +166,11 @@ impl App {
         // Whoever gets this number later must not find these orders open.
         orders::close_projects_of(tx.db(), client_no, now).await?;
         for account in accounts::accounts_of(tx.db(), client_no).await? {
-            accounts::delete_keys_of(tx.db(), &account.username).await?;
-            accounts::delete(tx.db(), &account.username).await?;
+            super::accounts::delete_account(&mut tx, &account.username, now).await?;
             events::note_change(tx.db(), "account", &account.username, now).await?;
         }
         clients::delete_contacts_of(tx.db(), client_no).await?;
+        mails::anonymise_of_client(tx.db(), client_no).await?;
         clients::anonymise_client(tx.db(), client_no, now).await?;
         events::note_change(tx.db(), "client", client_no, now).await?;
         tx.commit().await?;
@@ -188,7 +187,8 @@ impl App {
         (name, email): (&str, &str),
         is_favourite: bool,
     ) -> Result<ContactRow, Refused> {
-        check_email(email)?;
+        announcement::client_name(name).map_err(Refused::Because)?;
+        announcement::email(email).map_err(Refused::Because)?;
         self.client(client_no).await?;
         let now = self.now();
         let row = ContactRow {

@@ -6,11 +6,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::App;
+use unicode_normalization::UnicodeNormalization;
+
 use super::session::Session;
+use super::{App, passwords};
 use crate::domain::account::{AccountName, Language, Settings, Status};
 use crate::domain::event::{Event, EventKind};
+use crate::logging;
 use crate::store::accounts::{self, AccountRow};
+use crate::store::{activation, events};
 
 /// Why nobody was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +78,59 @@ impl App {
         let stored = stored.map(|row| (row.password_hash.as_str(), row.version));
         let is_right = self.passwords.is_right(stored, password).await;
         match row {
-            Some(row) if is_right => self.admit(row, door).await,
+            Some(row) if is_right => {
+                let session = self.admit(&row, door).await?;
+                self.renew_hash(&row, password).await;
+                Ok(session)
+            }
             Some(row) => Err(self.reject(door, &row.username, "wrong password").await),
             None => Err(self.reject(door, user, "unknown account").await),
+        }
+    }
+
+    /// As [`App::login_with_password`], for pages: nothing stays open after it.
+    ///
+    /// # Errors
+    /// As [`LoginRefusal`] says.
+    pub async fn login_to_pages(
+        self: &Arc<Self>,
+        door: Door,
+        user: &str,
+        password: &str,
+    ) -> Result<AccountRow, LoginRefusal> {
+        let row = self.account_named(user).await;
+        let stored = row.as_ref().filter(|row| !row.password_hash.is_empty());
+        let stored = stored.map(|row| (row.password_hash.as_str(), row.version));
+        let is_right = self.passwords.is_right(stored, password).await;
+        let row = match row {
+            Some(row) if is_right => row,
+            Some(row) => return Err(self.reject(door, &row.username, "wrong password").await),
+            None => return Err(self.reject(door, user, "unknown account").await),
+        };
+        self.clear(&row, door).await?;
+        self.note_login(&row, door).await?;
+        self.renew_hash(&row, password).await;
+        self.record(event_at(door, &row.username, EventKind::Login).client(&row.client_no)).await;
+        Ok(row)
+    }
+
+    /// Replaces a hash that came from another system, now that the password is known.
+    async fn renew_hash(&self, row: &AccountRow, password: &str) {
+        if !passwords::is_outdated(&row.password_hash) {
+            return;
+        }
+        let renewed = async {
+            let hash = self.passwords.hash(password.nfc().collect()).await?;
+            let (name, old) = (&row.username, &row.password_hash);
+            anyhow::Ok(accounts::renew_hash(self.store.db(), name, (old, &hash)).await?)
+        };
+        match renewed.await {
+            Ok(_) => {
+                tracing::info!(account = row.username, "the imported password hash is argon2id now")
+            }
+            Err(error) => {
+                tracing::warn!(%error, account = row.username, "the imported password hash stays")
+            }
         }
     }
 
@@ -100,7 +154,7 @@ impl App {
         let row = self.account_named(user).await;
         let known = self.knows_key(user, fingerprint).await;
         match row {
-            Some(row) if known => self.admit(row, door).await,
+            Some(row) if known => self.admit(&row, door).await,
             Some(_) | None => Err(self.reject(door, user, "unknown key").await),
         }
     }
@@ -114,24 +168,61 @@ impl App {
     }
 
     /// The credentials are right; now what the account says.
-    async fn admit(self: &Arc<Self>, row: AccountRow, door: Door) -> Result<Session, LoginRefusal> {
-        let settings = match self.effective_settings(&row).await {
+    async fn clear(&self, row: &AccountRow, door: Door) -> Result<Settings, LoginRefusal> {
+        let settings = match self.effective_settings(row).await {
             Ok(settings) => settings,
             Err(error) => {
                 tracing::error!(%error, account = row.username, "settings of the account cannot be read");
                 return Err(internal());
             }
         };
-        let Some(name) = AccountName::parse(&row.username) else {
-            return Err(LoginRefusal::Rejected);
-        };
-        if let Err(refusal) = self.check_account(&row, &settings, door) {
+        if let Err(refusal) = self.check_account(row, &settings, door) {
             let LoginRefusal::Told { code, .. } = &refusal else { return Err(refusal) };
             let event =
                 event_at(door, &row.username, EventKind::LoginFailed).client(&row.client_no);
             self.record(event.with("reason", *code)).await;
             return Err(refusal);
         }
+        Ok(settings)
+    }
+
+    /// Notes the login of the account as its credentials were checked. The first one activates it.
+    async fn note_login(&self, row: &AccountRow, door: Door) -> Result<(), LoginRefusal> {
+        let now = self.now();
+        let noted = async {
+            if row.checked != 0 {
+                return accounts::note_login(self.store.db(), (&row.username, row.version), now)
+                    .await;
+            }
+            let mut tx = self.store.write().await?;
+            let rows = accounts::note_login(tx.db(), (&row.username, row.version), now).await?;
+            if rows > 0 {
+                activation::set_checked(tx.db(), &row.username, now).await?;
+                events::insert(tx.db(), &activated(row, door), now).await?;
+                tx.commit().await?;
+                logging::event(&activated(row, door));
+            }
+            Ok(rows)
+        };
+        match noted.await {
+            Ok(1..) => Ok(()),
+            Ok(0) => Err(self.reject(door, &row.username, "account changed").await),
+            Err(error) => {
+                tracing::error!(%error, account = row.username, "login could not be noted");
+                Err(internal())
+            }
+        }
+    }
+
+    async fn admit(
+        self: &Arc<Self>,
+        row: &AccountRow,
+        door: Door,
+    ) -> Result<Session, LoginRefusal> {
+        let Some(name) = AccountName::parse(&row.username) else {
+            return Err(LoginRefusal::Rejected);
+        };
+        let settings = self.clear(row, door).await?;
         let account = (name, row.client_no.clone());
         let limit = settings.max_sessions.and_then(|n| usize::try_from(n).ok());
         let limit = limit.unwrap_or(self.config.limits.sessions_per_account);
@@ -146,20 +237,16 @@ impl App {
         };
         // Now that a change of the account reaches this session, the last look: while the password waited to be
         // checked, the account may have been disabled or given another one.
-        match accounts::note_login(self.store.db(), (&row.username, row.version), self.now()).await
-        {
-            Ok(1..) => {}
-            Ok(0) => return Err(self.reject(door, &row.username, "account changed").await),
-            Err(error) => {
-                tracing::error!(%error, account = row.username, "login could not be noted");
-                return Err(internal());
-            }
-        }
+        self.note_login(row, door).await?;
         self.record(session.event(EventKind::Login).with("method", door.method.as_str())).await;
         Ok(session)
     }
 
-    fn check_account(
+    /// What the account's settings say about using it like this.
+    ///
+    /// # Errors
+    /// What may be told to whoever proved that it is theirs.
+    pub(super) fn check_account(
         &self,
         row: &AccountRow,
         settings: &Settings,
@@ -199,6 +286,10 @@ impl App {
         }
         Ok(())
     }
+}
+
+fn activated(row: &AccountRow, door: Door) -> Event {
+    event_at(door, &row.username, EventKind::AccountActivated).client(&row.client_no)
 }
 
 fn internal() -> LoginRefusal {

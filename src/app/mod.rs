@@ -1,6 +1,9 @@
 //! Use cases: one file for each verb phrase of the product. Knows the adapters and the rules, no protocol.
 
+pub mod account_import;
 pub mod accounts;
+pub mod activation;
+pub mod announce;
 mod broken;
 pub mod check;
 pub mod clients;
@@ -9,12 +12,17 @@ pub mod control;
 pub mod edit;
 pub mod follow;
 pub mod gauges;
+pub mod import_folder;
+mod invite;
 pub mod login;
+mod mail_values;
+pub mod mails;
 pub mod mirror;
 pub mod operate;
 pub mod orders;
 pub mod origin;
 pub mod outcome;
+pub mod overview;
 pub mod passwords;
 pub mod reading;
 pub mod receive;
@@ -27,9 +35,12 @@ pub mod session;
 pub mod settle;
 mod spool;
 pub mod status_text;
+pub mod templates;
+pub mod tokens;
 pub mod tree;
 pub mod upload;
 pub mod views;
+pub mod web_sessions;
 pub mod workers;
 pub mod writers;
 
@@ -39,7 +50,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, client_ini};
 use crate::domain::event::Event;
 use crate::domain::id::Id;
 use crate::domain::refusal::Refusal;
@@ -52,9 +63,23 @@ use crate::vault::Vault;
 /// The wall clock, handed down from `main`.
 pub type Clock = fn() -> Timestamp;
 
+/// A host key as clients show it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct HostKey {
+    pub algorithm: String,
+    /// `SHA256:…`
+    pub fingerprint: String,
+}
+
 /// Everything that use cases share. One for each process.
 pub struct App {
     pub config: Config,
+    /// The switches and the mail account, as PTworkflow's file says now.
+    pub client_ini: client_ini::Followed,
+    /// What SFTP clients are shown at their first connection.
+    pub host_keys: Vec<HostKey>,
+    /// What this machine calls itself.
+    pub host_name: String,
     pub store: Store,
     pub vault: Vault,
     /// None when `hotfolder.root` is empty: nothing is pushed.
@@ -72,6 +97,10 @@ pub struct App {
     pub mirror_wake: Notify,
     /// Commands have changed something.
     pub changes_wake: Notify,
+    /// A mail is due.
+    pub mails_wake: Notify,
+    /// Somebody asks for a link.
+    pub links_wake: Notify,
     /// Bans have changed.
     pub guard_wake: Notify,
     /// Every background task; shutdown waits for them.

@@ -15,8 +15,12 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::domain::account::Language;
+
 const REMEMBERED: Duration = Duration::from_secs(300);
 const REMEMBERED_MAX: usize = 10_000;
+/// A new password waits this long behind logins.
+const HASH_WAIT: Duration = Duration::from_secs(20);
 /// Checks that run at once.
 const PERMITS: usize = 2;
 
@@ -31,15 +35,57 @@ pub enum BadPassword {
     ControlCharacter,
     #[error("the password is the username; choose another")]
     IsUsername,
-    #[error("the password is one of the commonest, or one character repeated; choose another")]
+    #[error("the password is one of the commonest, or easily guessed; choose another")]
     Common,
 }
 
-/// Checks a new password (spec section 11) and brings it into NFC.
+impl BadPassword {
+    /// For the person who chose it.
+    #[must_use]
+    pub const fn text(self, language: Language) -> &'static str {
+        match (self, language) {
+            (Self::TooShort, Language::De) => {
+                "Das Passwort hat weniger als 12 Zeichen. Bitte wählen Sie ein längeres."
+            }
+            (Self::TooShort, Language::En) => {
+                "The password has fewer than 12 characters. Please choose a longer one."
+            }
+            (Self::TooLong, Language::De) => {
+                "Das Passwort hat mehr als 128 Zeichen. Bitte wählen Sie ein kürzeres."
+            }
+            (Self::TooLong, Language::En) => {
+                "The password has more than 128 characters. Please choose a shorter one."
+            }
+            (Self::ControlCharacter, Language::De) => {
+                "Das Passwort enthält Steuerzeichen. Bitte nehmen Sie Buchstaben, Ziffern und Zeichen."
+            }
+            (Self::ControlCharacter, Language::En) => {
+                "The password holds control characters. Please use letters, digits and signs."
+            }
+            (Self::IsUsername, Language::De) => {
+                "Das Passwort ist der Benutzername. Bitte wählen Sie ein anderes."
+            }
+            (Self::IsUsername, Language::En) => {
+                "The password is the username. Please choose another."
+            }
+            (Self::Common, Language::De) => {
+                "Dieses Passwort ist zu gebräuchlich oder leicht zu erraten. Bitte wählen Sie ein anderes, zum Beispiel das vorgeschlagene."
+            }
+            (Self::Common, Language::En) => {
+                "This password is too common or easily guessed. Please choose another, for example the suggested one."
+            }
+        }
+    }
+}
+
+/// Checks a new password (spec section 11) and brings it into NFC. `words` are the customer's own: company, numbers.
 ///
 /// # Errors
 /// The reason, for the person who chose it.
-pub fn acceptable(username: &str, password: &str) -> Result<String, BadPassword> {
+pub fn acceptable(
+    (username, words): (&str, &[&str]),
+    password: &str,
+) -> Result<String, BadPassword> {
     let normal: String = password.nfc().collect();
     let length = normal.chars().count();
     if length < 12 {
@@ -48,7 +94,8 @@ pub fn acceptable(username: &str, password: &str) -> Result<String, BadPassword>
     if length > 128 {
         return Err(BadPassword::TooLong);
     }
-    if normal.chars().any(char::is_control) {
+    // U+FFFD stands where bytes were no text: nobody could type that again.
+    if normal.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
         return Err(BadPassword::ControlCharacter);
     }
     let folded = normal.to_lowercase();
@@ -62,26 +109,29 @@ pub fn acceptable(username: &str, password: &str) -> Result<String, BadPassword>
     if distinct.len() < 4 || COMMON.contains(&letters) || COMMON.contains(&folded.as_str()) {
         return Err(BadPassword::Common);
     }
+    // The estimate's time grows with the length; a long one that begins with something good is good.
+    let beginning: String = normal.chars().take(40).collect();
+    let mut known = vec![username];
+    known.extend(words.iter().filter(|word| word.chars().count() > 2));
+    if zxcvbn::zxcvbn(&beginning, &known).score() < zxcvbn::Score::Two {
+        return Err(BadPassword::Common);
+    }
     Ok(normal)
 }
 
-/// What people choose when twelve characters are asked for (compared without digits and `!?.` at the end).
-const COMMON: [&str; 24] = [
-    "password",
+/// What Germans choose when twelve characters are asked for (compared without digits and `!?.` at the end); English
+/// words, names, dates and rows of keys are known to the estimate.
+const COMMON: [&str; 20] = [
     "passwort",
-    "passwordpassword",
     "passwortpasswort",
-    "qwertyuiop",
     "qwertzuiop",
-    "qwertyuiopasdf",
+    "qwertzuiopü",
+    "qwertzuiopasdf",
     "administrator",
-    "iloveyou",
-    "letmein",
     "willkommen",
     "hallohallo",
     "schalke",
     "1q2w3e4r5t6z",
-    "1q2w3e4r5t6y",
     "q1w2e3r4t5z6",
     "abcdefghijkl",
     "abc",
@@ -91,7 +141,59 @@ const COMMON: [&str; 24] = [
     "winter",
     "druckerei",
     "ptportal",
+    "ptworkflow",
 ];
+
+/// 20 letters and digits that are not mixed up on paper: what a page suggests.
+///
+/// # Errors
+/// When the operating system gives no random bytes.
+pub fn suggestion() -> anyhow::Result<String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0u8; 20];
+    getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
+    let letter = |byte: u8| LETTERS.get(usize::from(byte & 31)).copied().map_or('x', char::from);
+    Ok(random.into_iter().map(letter).collect())
+}
+
+/// Why a hash of another system is not taken.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn importable(hash: &str) -> Result<(), String> {
+    let too_dear =
+        |what: &str| Err(format!("{what} would make each login too slow; take a new password"));
+    if hash.starts_with("$2a$") || hash.starts_with("$2b$") || hash.starts_with("$2y$") {
+        let parts =
+            hash.parse::<bcrypt::HashParts>().map_err(|e| format!("not a bcrypt hash: {e}"))?;
+        return if parts.get_cost() > 14 { too_dear("its cost") } else { Ok(()) };
+    }
+    if let Some(rest) = hash.strip_prefix("$6$") {
+        let rounds = rest.strip_prefix("rounds=").and_then(|r| r.split('$').next());
+        let rounds = rounds.map_or(Ok(5000), str::parse::<u32>);
+        let has_parts = rest.trim_start_matches("rounds=").split('$').count() >= 2;
+        return match rounds {
+            Ok(rounds) if rounds > 1_000_000 => too_dear("its rounds"),
+            Ok(_) if has_parts && hash.len() > 90 => Ok(()),
+            Ok(_) | Err(_) => Err("not a sha512-crypt hash".to_owned()),
+        };
+    }
+    if hash.starts_with("$argon2") {
+        let parsed = argon2::password_hash::phc::PasswordHash::new(hash)
+            .map_err(|e| format!("not an argon2 hash: {e}"))?;
+        let parameters =
+            Params::try_from(&parsed).map_err(|e| format!("not an argon2 hash: {e}"))?;
+        let is_dear = parameters.m_cost() > 262_144 || parameters.t_cost() > 10;
+        return if is_dear { too_dear("its parameters") } else { Ok(()) };
+    }
+    Err("is not a hash that is known; bcrypt ($2b$), sha512-crypt ($6$) and argon2 ($argon2id$) are".to_owned())
+}
+
+/// Whether a hash is of another kind than ours, so that the next login replaces it.
+#[must_use]
+pub fn is_outdated(hash: &str) -> bool {
+    !hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
+}
 
 /// The gate in front of argon2id.
 pub struct Passwords {
@@ -132,6 +234,18 @@ impl Passwords {
             self.remember(key);
         }
         right
+    }
+
+    /// Hashes a new password behind the same gate.
+    ///
+    /// # Errors
+    /// When the gate stays closed for 20 s, or there are no random bytes.
+    pub async fn hash(&self, normal: String) -> anyhow::Result<String> {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let Ok(Ok(_permit)) = tokio::time::timeout(HASH_WAIT, permit).await else {
+            anyhow::bail!("too many logins at this moment; try again in a minute");
+        };
+        tokio::task::spawn_blocking(move || hash(&normal)).await?
     }
 
     fn cache_key(&self, stored: Option<(&str, i64)>, password: &str) -> [u8; 32] {
@@ -178,6 +292,12 @@ pub fn hash(password: &str) -> anyhow::Result<String> {
 
 fn verify(stored: &str, password: &str) -> bool {
     use argon2::password_hash::PasswordVerifier;
+    if stored.starts_with("$2") {
+        return bcrypt::verify(password, stored).unwrap_or(false);
+    }
+    if stored.starts_with("$6$") {
+        return sha_crypt::ShaCrypt::default().verify_password(password.as_bytes(), stored).is_ok();
+    }
     argon2id().is_ok_and(|argon2| argon2.verify_password(password.as_bytes(), stored).is_ok())
 }
 
@@ -200,13 +320,50 @@ mod tests {
 
     #[test]
     fn the_password_policy_of_spec_section_11() {
-        let check = |password: &str| acceptable("druckkunde-4711", password).map(|_| ());
+        let check = |password: &str| {
+            acceptable(("druckkunde-4711", &["Muster & Söhne GmbH"]), password).map(|_| ())
+        };
         assert_eq!(check("kurz"), Err(BadPassword::TooShort));
         assert_eq!(check(&"äb1-".repeat(33)), Err(BadPassword::TooLong));
         assert_eq!(check("Druckkunde-4711"), Err(BadPassword::IsUsername));
         assert_eq!(check("Passwort123456"), Err(BadPassword::Common));
         assert_eq!(check("aaaaaaaaaaaaaa"), Err(BadPassword::Common));
         assert_eq!(check("zwölf\u{7}Zeichen!"), Err(BadPassword::ControlCharacter));
-        assert_eq!(check("zwölf Zeichen sind genug"), Ok(()));
+        for common in
+            ["password1234", "123456789012", "qwertyuiop12", "iloveyou1234", "aaaabbbbcccc"]
+        {
+            assert_eq!(check(common), Err(BadPassword::Common), "{common}");
+        }
+        for good in
+            ["zwölf Zeichen sind genug", "correct horse battery staple", "Ein gutes Kennwort 17"]
+        {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        assert_eq!(check(&suggestion().unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn hashes_of_other_systems_are_verified_and_replaced() {
+        // Made by htpasswd -B, openssl passwd -6 and the argon2 command, of "Kennwort von früher".
+        let password = "Kennwort von frueher";
+        let bcrypt = bcrypt::hash(password, 4).unwrap();
+        let sha512 = "$6$rounds=5000$saltsaltsalt$";
+        assert!(importable(sha512).is_err());
+        for hash in [bcrypt.as_str(), &hash(password).unwrap()] {
+            importable(hash).unwrap();
+            assert!(verify(hash, password), "{hash}");
+            assert!(!verify(hash, "etwas anderes"), "{hash}");
+        }
+        assert!(is_outdated(&bcrypt) && !is_outdated(&hash(password).unwrap()));
+        let dear = "$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        for bad in [
+            "",
+            "md5",
+            "$1$x$y",
+            "$2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234",
+            dear,
+        ] {
+            assert!(importable(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -134,7 +134,7 @@ fn refusal_lines(rows: &[events::EventRow], language: Language) -> Vec<String> {
 }
 
 /// `2026-11-24 08:15`
-fn minute(time: i64) -> String {
+pub(super) fn minute(time: i64) -> String {
     Timestamp(time).to_string().chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect()
 }
 
@@ -156,7 +156,7 @@ async fn line(
 }
 
 /// The state of an upload in plain words.
-async fn in_words(
+pub(super) async fn in_words(
     app: &App,
     row: &UploadRow,
     language: Language,

@@ -3,14 +3,19 @@
 
 use serde_json::{Value, json};
 
+use super::announce::Announced;
 use crate::domain::order::Access;
 use crate::domain::time::Timestamp;
 use crate::store::accounts::{AccountRow, KeyRow};
+use crate::store::activation::LinkRow;
 use crate::store::clients::{ClientRow, ContactRow};
 use crate::store::deliveries::DeliveryRow;
 use crate::store::events::EventRow;
 use crate::store::guard::BanRow;
+use crate::store::mails::MailRow;
 use crate::store::orders::{ProjectRow, TicketRow};
+use crate::store::templates::{SignatureRow, TemplateRow, UserRow};
+use crate::store::tokens::TokenRow;
 use crate::store::unsigned;
 use crate::store::uploads::UploadRow;
 
@@ -123,5 +128,84 @@ pub fn event(row: &EventRow) -> Value {
 pub fn ban(row: &BanRow) -> Value {
     json!({
         "address": row.address, "until": time(row.until), "reason": row.reason, "created": time(row.created),
+    })
+}
+
+#[must_use]
+pub fn link(row: &LinkRow) -> Value {
+    json!({
+        "id": row.id, "username": row.username, "checked": row.checked != 0, "sent": time(row.sent),
+        "expires": time(row.expires), "used": time(row.used), "created": time(row.created),
+        "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn mail(row: &MailRow) -> Value {
+    json!({
+        "id": row.id, "template": row.template, "client_no": row.client_no,
+        "project_no": text(&row.project_no), "ticket_no": text(&row.ticket_no),
+        "username": text(&row.username), "sender": text(&row.sender), "recipient": text(&row.recipient),
+        "copy": text(&row.copy), "subject": text(&row.subject), "state": row.state,
+        "reason": text(&row.reason), "attempts": row.attempts,
+        "next_try": if row.state == "queued" { time(row.next_try) } else { Value::Null },
+        "sent": time(row.sent), "created": time(row.created), "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn template(row: &TemplateRow) -> Value {
+    json!({
+        "id": row.id, "name": row.name, "subject": row.subject, "content": row.content,
+        "user": text(&row.owner), "status": row.status, "created": time(row.created),
+        "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn signature(row: &SignatureRow) -> Value {
+    json!({
+        "id": row.id, "name": row.name, "head_html": row.head_html, "foot_html": row.foot_html,
+        "head_text": row.head_text, "foot_text": row.foot_text, "status": row.status,
+        "created": time(row.created), "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn user(row: &UserRow) -> Value {
+    json!({
+        "id": row.id, "name": row.name, "email": row.email, "created": time(row.created),
+        "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn token(row: &TokenRow) -> Value {
+    json!({
+        "id": row.id, "name": row.name, "scope": row.scope, "last_used": time(row.last_used),
+        "created": time(row.created), "updated": time(row.updated),
+    })
+}
+
+/// The answer of the order API to an announcement.
+#[must_use]
+pub fn announced(announced: &Announced, folders: &[String]) -> Value {
+    let decision = &announced.decision;
+    let mut shown = project(&announced.project, decision.access);
+    if let Some(map) = shown.as_object_mut() {
+        map.insert("tickets".to_owned(), announced.tickets.iter().map(ticket).collect());
+    }
+    let mails: Vec<Value> = announced
+        .mails
+        .iter()
+        .map(|row| json!({"id": row.id, "template": row.template, "state": row.state, "reason": text(&row.reason)}))
+        .collect();
+    json!({
+        "project": shown, "folders": folders, "account": announced.account.as_ref().map(account),
+        "decision": {
+            "access": decision.access.as_str(), "reason": decision.reason,
+            "account_created": decision.creates_account, "mails": mails,
+        },
+        "created": announced.is_created,
     })
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{App, control, mirror, recovery, scanner, scans};
+use super::{App, activation, control, import_folder, mails, mirror, recovery, scanner, scans};
 use crate::domain::account::{AccountName, Status};
-use crate::store::{Kind, accounts, events, guard, nodes};
+use crate::store::{Kind, accounts, events, guard, nodes, web_sessions};
 
 /// Changes made by commands take effect within a second without the control socket.
 const POLL_CHANGES: Duration = Duration::from_millis(500);
@@ -20,6 +20,9 @@ pub fn start(app: &Arc<App>, control_socket: PathBuf) {
     app.tasks.spawn(scanner::watch_scanner(Arc::clone(app)));
     app.tasks.spawn(scans::run(Arc::clone(app)));
     app.tasks.spawn(mirror::run(Arc::clone(app)));
+    mails::start(app);
+    app.tasks.spawn(activation::run(Arc::clone(app)));
+    app.tasks.spawn(import_folder::run(Arc::clone(app)));
     app.tasks.spawn(clear(Arc::clone(app)));
     app.tasks.spawn(control::listen(Arc::clone(app), control_socket));
 }
@@ -108,6 +111,7 @@ async fn apply(app: &Arc<App>, kind: &str, key: &str) {
             }
         }
         "delivery" => app.mirror_wake.notify_one(),
+        "mail" => app.mails_wake.notify_one(),
         "ban" => app.guard_wake.notify_one(),
         // Projects and clients are read anew, beyond what is remembered for a moment.
         _ => {
@@ -157,6 +161,7 @@ async fn clear(app: Arc<App>) {
             let now = app.now();
             events::delete_changes_before(app.store.db(), now.minus(CHANGES_KEPT)).await?;
             guard::delete_expired(app.store.db(), now).await?;
+            web_sessions::delete_expired(app.store.db(), now).await?;
             anyhow::Ok(())
         };
         if let Err(error) = cleared.await {

@@ -60,6 +60,21 @@ pub(super) enum Command {
     /// Deliveries into the hotfolder
     #[command(subcommand)]
     Delivery(DeliveryCommand),
+    /// Mails: what waits, what was sent, and sending by hand
+    #[command(subcommand)]
+    Mail(MailCommand),
+    /// Templates of mails (Kunden Email Vorlagen)
+    #[command(subcommand)]
+    Template(TemplateCommand),
+    /// Signatures of mails (Emailsignatur)
+    #[command(subcommand)]
+    Signature(SignatureCommand),
+    /// PTworkflow users, the owners of templates
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens of the order API
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// The audit trail
     Events(EventsFilter),
     /// Addresses that are banned after failed logins
@@ -187,6 +202,16 @@ pub(super) enum AccountCommand {
     /// SSH public keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// A fresh activation link: printed, or mailed
+    Link {
+        username: String,
+        /// Mail it instead of printing it
+        #[arg(long)]
+        send: bool,
+    },
+    /// Import accounts with their hashes and keys: JSON or a table (`username`, `client_no`, `password_hash`,
+    /// `keys`, `client_name`, `client_email`); all or nothing
+    Import { file: PathBuf },
     /// Remove an account
     Remove { username: String },
 }
@@ -252,7 +277,7 @@ pub(super) enum DefaultCommand {
     List,
     /// One system default
     Show { name: String },
-    /// Change keys of the system default `ptportal`; an empty value removes a key
+    /// Change keys of `ptportal` (account settings) or `clients`; an empty value removes a key
     Set {
         name: String,
         #[arg(value_name = "KEY=VALUE", value_parser = key_value, required = true)]
@@ -311,6 +336,116 @@ pub(super) enum DeliveryCommand {
         #[arg(long, conflicts_with = "id")]
         all: bool,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct MailTarget {
+    /// Name of a template
+    #[arg(long, value_name = "NAME")]
+    pub(super) template: Option<String>,
+    #[arg(long, value_name = "NO", requires = "template")]
+    pub(super) client: Option<String>,
+    #[arg(long, value_name = "NO", requires = "template")]
+    pub(super) project: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MailCommand {
+    /// Mails, newest first
+    List,
+    /// One mail with its text; links lead to the page that gives a fresh one
+    Show { id: String },
+    /// Send a draft or a failed mail, or write one by hand
+    Send {
+        #[arg(required_unless_present = "template", conflicts_with = "template")]
+        id: Option<String>,
+        #[command(flatten)]
+        target: MailTarget,
+        /// The user who sends it and gets a copy (default: the template's user)
+        #[arg(long = "as", value_name = "USER", requires = "template")]
+        user: Option<String>,
+    },
+    /// What a mail would say
+    Preview {
+        #[command(flatten)]
+        target: MailTarget,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TemplateCommand {
+    /// All templates
+    List,
+    /// One template
+    Show { name: String },
+    /// Write a template; a broken one is refused with its line
+    Set {
+        name: String,
+        #[arg(long)]
+        subject: Option<String>,
+        /// File with the content (HTML with placeholders), or - for standard input
+        #[arg(long, value_name = "F")]
+        content_file: Option<PathBuf>,
+        /// The PTworkflow user who sends it by hand
+        #[arg(long)]
+        user: Option<String>,
+        /// Send no mails of this kind by itself
+        #[arg(long)]
+        inactive: bool,
+        /// Send mails of this kind again
+        #[arg(long, conflicts_with = "inactive")]
+        active: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SignatureCommand {
+    /// All signatures; the active one stands under every mail
+    List,
+    /// One signature
+    Show { name: String },
+    /// Write a signature; parts that are not named are empty
+    Set {
+        name: String,
+        #[arg(long, value_name = "F")]
+        head_html: Option<PathBuf>,
+        #[arg(long, value_name = "F")]
+        foot_html: Option<PathBuf>,
+        #[arg(long, value_name = "F")]
+        head_text: Option<PathBuf>,
+        #[arg(long, value_name = "F")]
+        foot_text: Option<PathBuf>,
+        /// Keep it, but do not use it
+        #[arg(long)]
+        inactive: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Add a user, or give one another address
+    Add {
+        name: String,
+        #[arg(long)]
+        email: String,
+    },
+    /// All users
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a token; its value is shown once
+    Create {
+        name: String,
+        /// orders, pull or admin
+        #[arg(long, default_value = "orders")]
+        scope: String,
+    },
+    /// All tokens, without their values
+    List,
+    /// Make a token worthless at once
+    Revoke { name: String },
 }
 
 #[derive(Debug, ClapArgs)]

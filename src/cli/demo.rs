@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::args::DemoArgs;
 use super::print::out;
 use super::service::until_signal;
-use crate::app::Clock;
 use crate::app::clients::ClientChange;
 use crate::app::orders::JobChange;
+use crate::app::{Clock, passwords};
 use crate::clamd::{Address, Clamd};
 use crate::domain::account::Status;
 use crate::sftp::keys;
@@ -139,7 +139,7 @@ async fn sample_customer(
     };
     app.add_client(CLIENT, &change).await?;
     app.create_account(CLIENT, (Some(USERNAME), Status::Active), &[]).await?;
-    let password = generated_password()?;
+    let password = passwords::suggestion()?;
     app.set_account_password(USERNAME, &password).await?;
     let job = JobChange {
         description: Some("Plakate A1, 500 Stück".to_owned()),
@@ -150,15 +150,6 @@ async fn sample_customer(
     std::fs::write(&file, format!("{password}\n"))?;
     app.store.close().await;
     Ok(password)
-}
-
-/// 20 letters and digits that are not mixed up on paper.
-fn generated_password() -> anyhow::Result<String> {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut random = [0u8; 20];
-    getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
-    let letter = |byte: u8| LETTERS.get(usize::from(byte & 31)).copied().map_or('x', char::from);
-    Ok(random.into_iter().map(letter).collect())
 }
 
 async fn until_ready(port: u16) {

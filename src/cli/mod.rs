@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+mod mail;
 mod operate;
 mod print;
 mod registry;
@@ -49,7 +50,7 @@ pub async fn main(clock: Clock) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match run(args, clock).await {
+    match Box::pin(run(args, clock)).await {
         Ok(code) => code,
         Err(error) => {
             print::complain(&format!("{error:#}"));
@@ -81,6 +82,11 @@ async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
         Command::Default(command) => registry::default(&context, command).await?,
         Command::Upload(command) => operate::upload(&context, command).await?,
         Command::Delivery(command) => operate::delivery(&context, command).await?,
+        Command::Mail(command) => mail::mail(&context, command).await?,
+        Command::Template(command) => mail::template(&context, command).await?,
+        Command::Signature(command) => mail::signature(&context, command).await?,
+        Command::User(command) => mail::user(&context, command).await?,
+        Command::Token(command) => registry::token(&context, command).await?,
         Command::Events(filter) => operate::events(&context, filter).await?,
         Command::Ban(command) => operate::ban(&context, command).await?,
         Command::Demo(_) => {}

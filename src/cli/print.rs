@@ -15,6 +15,10 @@ impl Printer {
         Self { is_json }
     }
 
+    pub(super) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
     /// A list: a table with these columns, or an array of whole objects.
     pub(super) fn list(&self, rows: &[Value], columns: &[&str]) {
         if self.is_json {

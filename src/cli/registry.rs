@@ -1,20 +1,22 @@
 //! `client`, `contact`, `account`, `project`, `ticket`, `default`: the things that are announced.
 
 use std::io::Read;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::Context;
 use super::args::{
     AccountCommand, ClientCommand, ClientOptions, ContactCommand, DefaultCommand, JobOptions,
-    KeyCommand, ProjectCommand, TicketCommand,
+    KeyCommand, ProjectCommand, TicketCommand, TokenCommand,
 };
 use crate::app::clients::ClientChange;
 use crate::app::orders::JobChange;
-use crate::app::views;
+use crate::app::tokens::Scope;
+use crate::app::{account_import, views};
 use crate::domain::account::Status;
 use crate::store::orders::ProjectRow;
-use crate::store::{accounts, clients, orders};
+use crate::store::{accounts, clients, orders, tokens};
 
 impl From<ClientOptions> for ClientChange {
     fn from(options: ClientOptions) -> Self {
@@ -116,6 +118,23 @@ pub(super) async fn account(context: &Context, command: AccountCommand) -> anyho
             context.printer.one(&views::account(&app.account(&username).await?));
             return Ok(());
         }
+        AccountCommand::Link { username, send: true } => {
+            context.printer.one(&views::mail(&app.mail_link(&username).await?));
+            context.wake().await;
+            return Ok(());
+        }
+        AccountCommand::Link { username, send: false } => {
+            let link = app.make_link(&username).await?;
+            context.printer.one(&json!({"username": username, "link": link}));
+            return Ok(());
+        }
+        AccountCommand::Import { file } => {
+            let rows = app.import_accounts(&account_import::read(&text_of(&file)?)?).await?;
+            let rows: Vec<Value> = rows.iter().map(views::account).collect();
+            context.printer.list(&rows, &["username", "client_no", "status", "activated"]);
+            context.wake().await;
+            return Ok(());
+        }
         AccountCommand::Remove { username } => {
             app.remove_account(&username).await?;
             context.printer.one(&json!({"username": username, "removed": true}));
@@ -146,6 +165,18 @@ pub(super) async fn account(context: &Context, command: AccountCommand) -> anyho
     Ok(())
 }
 
+/// A file, or with - standard input.
+pub(super) fn text_of(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        text = std::fs::read_to_string(file)
+            .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", file.display()))?;
+    }
+    Ok(text)
+}
+
 /// One line; its end is not part of the password.
 fn line_from_stdin() -> anyhow::Result<String> {
     let mut line = String::new();
@@ -159,13 +190,7 @@ async fn key(context: &Context, command: KeyCommand) -> anyhow::Result<()> {
     let app = context.open().await?;
     match command {
         KeyCommand::Add { username, file } => {
-            let mut text = String::new();
-            if file.as_os_str() == "-" {
-                std::io::stdin().read_to_string(&mut text)?;
-            } else {
-                text = std::fs::read_to_string(&file)
-                    .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", file.display()))?;
-            }
+            let text = text_of(&file)?;
             context.printer.one(&views::key(&app.add_key(&username, &text).await?));
             context.wake().await;
         }
@@ -191,7 +216,10 @@ pub(super) async fn project(context: &Context, command: ProjectCommand) -> anyho
     let row: ProjectRow = match command {
         ProjectCommand::Add { client_no, project_no, options, contact } => {
             let change = JobChange { contact, ..options.into() };
-            app.add_project((&client_no, &project_no), &change).await?
+            let announced = app.add_project((&client_no, &project_no), &change).await?;
+            context.printer.one(&views::project(&announced.project, announced.decision.access));
+            context.wake().await;
+            return Ok(());
         }
         ProjectCommand::List => {
             let mut rows = Vec::new();
@@ -260,15 +288,43 @@ pub(super) async fn default(context: &Context, command: DefaultCommand) -> anyho
         }
         DefaultCommand::Show { name } => context.printer.one(&shown(&name).await?),
         DefaultCommand::Set { name, settings } => {
-            if name != "ptportal" {
-                anyhow::bail!("only the system default ptportal can be set in this version");
-            }
             let change =
                 |(key, value): (String, String)| (key, (!value.is_empty()).then_some(value));
             let changes: Vec<_> = settings.into_iter().map(change).collect();
-            app.set_default(&changes).await?;
+            match name.as_str() {
+                "ptportal" => drop(app.set_default(&changes).await?),
+                "clients" => app.set_client_defaults(&changes).await?,
+                _ => anyhow::bail!("there is no system default {name}; `default list` shows all"),
+            }
             context.printer.one(&shown(&name).await?);
             context.wake().await;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn token(context: &Context, command: TokenCommand) -> anyhow::Result<()> {
+    let app = context.open().await?;
+    match command {
+        TokenCommand::Create { name, scope } => {
+            let Some(known) = Scope::parse(&scope) else {
+                anyhow::bail!("{scope:?} is not a scope; write orders, pull or admin");
+            };
+            let (row, value) = app.create_token(&name, known).await?;
+            let mut shown = views::token(&row);
+            if let Some(map) = shown.as_object_mut() {
+                map.insert("token".to_owned(), Value::from(value.as_str()));
+            }
+            context.printer.one(&shown);
+        }
+        TokenCommand::List => {
+            let rows = tokens::tokens(app.store.db()).await?;
+            let rows: Vec<Value> = rows.iter().map(views::token).collect();
+            context.printer.list(&rows, &["name", "scope", "last_used", "created"]);
+        }
+        TokenCommand::Revoke { name } => {
+            app.revoke_token(&name).await?;
+            context.printer.one(&json!({"name": name, "revoked": true}));
         }
     }
     Ok(())

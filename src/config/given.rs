@@ -9,14 +9,8 @@ use super::load::{ConfigError, Source};
 use super::value::quoted;
 
 /// Keys of spec section 4 that a later version will know.
-const LATER: [&str; 18] = [
-    "web.base_url",
-    "web.tls",
-    "web.trusted_proxies",
-    "api.public",
-    "api.tls",
+const LATER: [&str; 11] = [
     "hotfolder.publish",
-    "portal.link_ttl",
     "retention.keep_delivered",
     "retention.quarantine",
     "retention.events",
@@ -27,11 +21,7 @@ const LATER: [&str; 18] = [
     "webhook.url",
     "webhook.events",
     "webhook.secret",
-    "mail.client_ini",
 ];
-
-/// Services that may be switched off already, so that a file for a later version can be used.
-const SERVICES: [(&str, &str); 2] = [("web.listen", "web"), ("api.listen", "order API")];
 
 const LATER_TEXT: &str = "not part of this version of ptportal; remove it";
 
@@ -167,14 +157,6 @@ impl Given {
         }
     }
 
-    fn is_empty_list(&self) -> bool {
-        match self.clone().value(&Raw::List(Vec::new())) {
-            Ok(Raw::List(entries)) => entries.is_empty(),
-            Ok(Raw::Text(_) | Raw::Number(_) | Raw::Switch(_) | Raw::Table | Raw::Other(_))
-            | Err(_) => false,
-        }
-    }
-
     /// File first, in its order, then the environment.
     fn rank(&self) -> usize {
         match self {
@@ -233,12 +215,7 @@ pub(super) fn overlay(
     environment: Vec<(String, String)>,
     known: &[String],
 ) -> Result<(), ConfigError> {
-    let all: Vec<&str> = known
-        .iter()
-        .map(String::as_str)
-        .chain(LATER)
-        .chain(SERVICES.into_iter().map(|(key, _)| key))
-        .collect();
+    let all: Vec<&str> = known.iter().map(String::as_str).chain(LATER).collect();
     for (name, text) in environment {
         let Some(rest) = name.strip_prefix("PTPORTAL_") else { continue };
         if rest == "CONFIG" || rest.starts_with("TEST_") {
@@ -302,21 +279,13 @@ fn objection(key: &str, given: &Given, known: &[String]) -> Option<String> {
     if known.iter().any(|known| known == key) {
         return None;
     }
-    if let Some((_, service)) = SERVICES.iter().find(|(name, _)| *name == key) {
-        return (!given.is_empty_list()).then(|| {
-            format!(
-                "the {service} service is not part of this version; remove the key or set it to []"
-            )
-        });
-    }
     let begins = |name: &str| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
     if known.iter().any(|name| begins(name)) {
         return (!given.is_table())
             .then(|| format!("is a section; write [{key}] and its keys on the lines below it"));
     }
     // A section of a later version, even if it is empty.
-    let mut later = LATER.into_iter().chain(SERVICES.into_iter().map(|(name, _)| name));
-    if later.any(|name| name == key || begins(name)) {
+    if LATER.into_iter().any(|name| name == key || begins(name)) {
         return Some(LATER_TEXT.to_owned());
     }
     Some(match nearest(key, known) {

@@ -3,6 +3,7 @@
 //! Read once at the start and turned into types; what stands here is never checked again. It
 //! knows nothing of the services that use it.
 
+pub mod client_ini;
 mod given;
 mod load;
 mod reader;
@@ -19,7 +20,8 @@ use std::time::Duration;
 
 use glob::Pattern;
 
-use crate::domain::account::Language;
+use crate::domain::account::{Language, Network};
+use crate::domain::base_url::BaseUrl;
 
 pub use crate::domain::verdict::{OnEncrypted, OnOversize};
 
@@ -35,12 +37,15 @@ pub struct Config {
     pub database: Database,
     pub sftp: Sftp,
     pub ftps: Ftps,
+    pub web: Web,
+    pub api: Api,
     pub admin: Admin,
     pub scan: Scan,
     pub hotfolder: Hotfolder,
     pub portal: Portal,
     pub limits: Limits,
     pub log: Log,
+    pub mail: Mail,
 }
 
 /// `[database]` (spec section 4).
@@ -81,6 +86,36 @@ pub struct Ftps {
     pub private_key: PathBuf,
     /// Data connections must resume the control connection's TLS session.
     pub require_session_reuse: bool,
+}
+
+/// `[web]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Web {
+    /// Loopback, unless [`Self::tls`]; empty switches the service off.
+    pub listen: Vec<SocketAddr>,
+    /// What links in mails begin with, and the only host that is answered.
+    pub base_url: BaseUrl,
+    /// HTTPS with the certificate of `[ftps]`.
+    pub tls: bool,
+    /// Networks whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// `[api]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Loopback, unless [`Self::public`] and [`Self::tls`]; empty switches the service off.
+    pub listen: Vec<SocketAddr>,
+    pub public: bool,
+    /// HTTPS with the certificate of `[ftps]`.
+    pub tls: bool,
+}
+
+/// `[mail]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// PTworkflow's own file; missing: mails become .eml files.
+    pub client_ini: PathBuf,
 }
 
 /// `[admin]` (spec section 4).
@@ -175,6 +210,12 @@ pub struct Portal {
     pub incomplete_ttl: Duration,
     /// Names that clients use while an upload runs.
     pub temporary_names: Vec<Pattern>,
+    /// How long an activation link is good, from the moment the mail server took it.
+    pub link_ttl: Duration,
+    /// The name that clients connect to; none: the host of `web.base_url`.
+    pub host: Option<String>,
+    /// Whom customers ask, as pages tell it: a name, a telephone number; may be empty.
+    pub contact: String,
 }
 
 /// `[limits]` (spec section 4). Counts are at least 1.

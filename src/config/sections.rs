@@ -1,12 +1,17 @@
 //! The one table of keys: name, default and meaning of each (spec section 4).
 
+use std::net::SocketAddr;
+
 use super::load::ConfigError;
 use super::reader::Reader;
 use super::value::{self, GIB, MIB};
 use super::{
-    Admin, ClamdAddress, Config, Database, Ftps, Hotfolder, Limits, Log, LogFormat, OnConflict,
-    OnEncrypted, OnOversize, Portal, Scan, Sftp, Transport,
+    Admin, Api, ClamdAddress, Config, Database, Ftps, Hotfolder, Limits, Log, LogFormat, Mail,
+    OnConflict, OnEncrypted, OnOversize, Portal, Scan, Sftp, Transport, Web,
 };
+
+use crate::domain::account::Network;
+use crate::domain::base_url::BaseUrl;
 
 /// Names of clients while an upload runs: `WinSCP`, rclone, lftp, browsers, Cyberduck.
 const TEMPORARY_NAMES: [&str; 7] = [
@@ -38,6 +43,8 @@ pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
             private_key: reader.path("ftps.private_key", "certs/server.key")?,
             require_session_reuse: reader.switch("ftps.require_session_reuse", false)?,
         },
+        web: web(reader)?,
+        api: api(reader)?,
         admin: Admin {
             listen: reader.parsed_list(
                 "admin.listen",
@@ -50,7 +57,48 @@ pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
         portal: portal(reader)?,
         limits: limits(reader)?,
         log: log(reader)?,
+        mail: Mail { client_ini: reader.path("mail.client_ini", "client.ini")? },
     })
+}
+
+fn web(reader: &mut Reader) -> Result<Web, ConfigError> {
+    let web = Web {
+        listen: reader.addresses("web.listen", &["127.0.0.1:8080"])?,
+        base_url: reader.parsed("web.base_url", "http://localhost:8080", BaseUrl::parse)?,
+        tls: reader.switch("web.tls", false)?,
+        trusted_proxies: reader.parsed_list("web.trusted_proxies", &[], Network::parse)?,
+    };
+    match first_open(&web.listen) {
+        Some(address) if !web.tls => Err(reader.refuse(
+            "web.listen",
+            format!(
+                "{address} would carry passwords in clear; set web.tls = true, or listen on 127.0.0.1 behind a proxy that speaks HTTPS"
+            ),
+        )),
+        Some(_) | None => Ok(web),
+    }
+}
+
+fn api(reader: &mut Reader) -> Result<Api, ConfigError> {
+    let api = Api {
+        listen: reader.addresses("api.listen", &["127.0.0.1:8081"])?,
+        public: reader.switch("api.public", false)?,
+        tls: reader.switch("api.tls", false)?,
+    };
+    match first_open(&api.listen) {
+        Some(address) if !(api.public && api.tls) => Err(reader.refuse(
+            "api.listen",
+            format!(
+                "{address} can be reached from outside; set api.public = true and api.tls = true if that is meant, or listen on 127.0.0.1"
+            ),
+        )),
+        Some(_) | None => Ok(api),
+    }
+}
+
+/// An address that others than this machine can reach.
+fn first_open(listen: &[SocketAddr]) -> Option<&SocketAddr> {
+    listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
 }
 
 fn scan(reader: &mut Reader) -> Result<Scan, ConfigError> {
@@ -134,6 +182,9 @@ fn portal(reader: &mut Reader) -> Result<Portal, ConfigError> {
         )?,
         incomplete_ttl: reader.lasting("portal.incomplete_ttl", "72h")?,
         temporary_names: reader.patterns("portal.temporary_names", &TEMPORARY_NAMES)?,
+        link_ttl: reader.lasting("portal.link_ttl", "30m")?,
+        host: reader.parsed("portal.host", "", value::host_or_none)?,
+        contact: reader.parsed("portal.contact", "", value::line)?,
     })
 }
 

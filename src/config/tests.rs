@@ -174,8 +174,8 @@ fn unknown_variables_are_refused() {
     check_variable("PTPORTAL_scan__window", "1", &["write PTPORTAL_SCAN__WINDOW"]);
     check_variable("PTPORTAL_DATADIR", "1", &["did you mean PTPORTAL_DATA_DIR?"]);
     check_variable("PTPORTAL_COFFEE__STRENGTH", "1", &["unknown key; remove the variable"]);
-    check_variable("PTPORTAL_MAIL__CLIENT_INI", "x", &["not part of this version of ptportal"]);
-    check_variable("PTPORTAL_WEB__LISTEN", "[::]:80", &["the web service is not part"]);
+    check_variable("PTPORTAL_HOOKS__DIR", "x", &["not part of this version of ptportal"]);
+    check_variable("PTPORTAL_WEB__LISTEN", "[::]:80", &["set web.tls = true"]);
     assert!(read("", &[("PTPORTAL_WEB__LISTEN", "[]")]).is_ok());
 }
 
@@ -213,18 +213,19 @@ fn unknown_keys_are_refused() {
 fn keys_of_later_versions_are_named_as_such() {
     for toml in [
         "[hotfolder]\npublish = []",
-        "[portal]\nlink_ttl = \"30m\"",
-        "[mail]\nclient_ini = \"client.ini\"",
         "[retention]\nevents = \"2y\"",
         "[hooks]\ndir = \"hooks\"",
         "[[webhook]]\nurl = \"https://example.org\"",
-        "[api]\ntls = true",
-        "[mail]",
+        "[hooks]",
     ] {
         check_error(toml, &["not part of this version of ptportal"]);
     }
-    check_error("[web]\nlisten = [\"[::]:8080\"]", &["the web service", "set it to []"]);
-    check_error("[api]\nlisten = \"\"", &["ptportal.toml:2: api.listen", "set it to []"]);
+    check_error("[web]\nlisten = [\"[::]:8080\"]", &["passwords in clear", "web.tls = true"]);
+    check_error("[web]\nbase_url = \"portal\"", &["ptportal.toml:2: web.base_url", "https://"]);
+    check_error("[web]\ntrusted_proxies = [\"lan\"]", &["web.trusted_proxies", "192.0.2.0/24"]);
+    check_error("[api]\nlisten = [\"192.0.2.1:80\"]\ntls = true", &["api.public = true"]);
+    let open = "[web]\nlisten = [\"[::]:443\"]\ntls = true\n[api]\nlisten = [\"[::]:444\"]\ntls = true\npublic = true";
+    assert!(read(open, &[]).is_ok());
     check_error("[admin]\nlisten = [\"0.0.0.0:9090\"]", &["could be reached by strangers"]);
     let off = "[ftps]\nlisten = []\nimplicit_listen = []\n[web]\nlisten = []\n[api]\nlisten = []";
     assert!(read(off, &[]).is_ok());

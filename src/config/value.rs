@@ -164,6 +164,14 @@ pub(super) fn host_or_none(text: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// Text on one line.
+pub(super) fn line(text: &str) -> Result<String, String> {
+    if text.contains(char::is_control) || text.chars().count() > 200 {
+        return Err("must be one line of at most 200 characters".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}
+
 pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     if text.is_empty() {
         return Err("\"\" is not a pattern; remove the entry".to_owned());

@@ -34,9 +34,6 @@ use crate::certificate::Certificate;
 use crate::guard::{Denied, Guard};
 use crate::listen;
 
-/// How often the certificate's files are looked at.
-const RELOAD: Duration = Duration::from_secs(5);
-
 /// Data connections that wait for their peer's end.
 const LINGERING_MAX: usize = 200;
 
@@ -55,35 +52,34 @@ struct Front {
 pub struct Listeners {
     explicit: Vec<TcpListener>,
     implicit: Vec<TcpListener>,
-    certificate: Arc<Certificate>,
 }
 
-/// Opens listeners and certificate; nothing at all where FTPS is switched off.
+/// Opens listeners; nothing at all where FTPS is switched off.
 ///
 /// # Errors
-/// When an address cannot be had or the certificate cannot be used.
-pub async fn bind(app: &App, host_name: String) -> anyhow::Result<Option<Listeners>> {
+/// When an address cannot be had.
+pub async fn bind(app: &App) -> anyhow::Result<Option<Listeners>> {
     let config = &app.config.ftps;
     if config.listen.is_empty() && config.implicit_listen.is_empty() {
         return Ok(None);
     }
-    let mut names = vec![host_name, "localhost".to_owned()];
-    names.extend(config.passive_host.clone());
-    names.dedup();
-    let certificate =
-        Certificate::load_or_make(&config.certificate, &config.private_key, names, app.now())?;
     let explicit = listen::bind("ftps.listen", &config.listen).await?;
     let implicit = listen::bind("ftps.implicit_listen", &config.implicit_listen).await?;
-    Ok(Some(Listeners { explicit, implicit, certificate: Arc::new(certificate) }))
+    Ok(Some(Listeners { explicit, implicit }))
 }
 
 /// Serves FTPS on the listeners until shutdown.
 ///
 /// # Errors
 /// When TLS cannot be set up.
-pub fn serve(app: &Arc<App>, guard: &Arc<Guard>, listeners: Listeners) -> anyhow::Result<()> {
-    let Listeners { explicit, implicit, certificate } = listeners;
-    let tls = Tls::new(Arc::clone(&certificate))?;
+pub fn serve(
+    app: &Arc<App>,
+    guard: &Arc<Guard>,
+    listeners: Listeners,
+    certificate: Arc<Certificate>,
+) -> anyhow::Result<()> {
+    let Listeners { explicit, implicit } = listeners;
+    let tls = Tls::new(certificate)?;
     let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
     let sure_after = sure_after();
     let front = Arc::new(Front {
@@ -93,7 +89,6 @@ pub fn serve(app: &Arc<App>, guard: &Arc<Guard>, listeners: Listeners) -> anyhow
         sure_after,
         lingering,
     });
-    app.tasks.spawn(follow(Arc::clone(app), certificate));
     for (listeners, is_implicit) in [(explicit, false), (implicit, true)] {
         for listener in listeners {
             let front = Arc::clone(&front);
@@ -109,31 +104,6 @@ pub fn serve(app: &Arc<App>, guard: &Arc<Guard>, listeners: Listeners) -> anyhow
 fn sure_after() -> Duration {
     let given = std::env::var("PTPORTAL_TEST_SURE_MS").ok().and_then(|text| text.parse().ok());
     given.map_or(data::SURE, Duration::from_millis)
-}
-
-/// Takes a renewed certificate without a restart.
-async fn follow(app: Arc<App>, certificate: Arc<Certificate>) {
-    loop {
-        tokio::select! {
-            () = app.stop.cancelled() => return,
-            () = tokio::time::sleep(RELOAD) => {}
-        }
-        let looked_at = Arc::clone(&certificate);
-        let reloaded = tokio::task::spawn_blocking(move || looked_at.reload_if_changed()).await;
-        match reloaded.unwrap_or(Ok(false)) {
-            Ok(false) => {}
-            Ok(true) => {
-                let days = certificate.validity().days_left(app.now());
-                tracing::info!(
-                    days_left = days,
-                    "the certificate has changed; new connections get it"
-                );
-            }
-            Err(error) => {
-                tracing::error!(%error, "the changed certificate cannot be used; the one before stays");
-            }
-        }
-    }
 }
 
 async fn connection(front: Arc<Front>, mut stream: TcpStream, peer: SocketAddr, is_implicit: bool) {

@@ -144,6 +144,58 @@ pub async fn set_password(
     Ok(done.rows_affected())
 }
 
+/// A password that the customer set with a link.
+pub async fn set_password_by_link(
+    db: impl Db<'_>,
+    username: &str,
+    hash: &str,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uplogin SET password_hash = $1, activation_time = $2, version = version + 1, updated = $2 \
+         WHERE username = $3 AND status = 'active'",
+    )
+    .bind(hash)
+    .bind(now.0)
+    .bind(username)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A password that the customer changed; 0 rows when the account has changed since `version`.
+pub async fn change_password(
+    db: impl Db<'_>,
+    (username, version): (&str, i64),
+    hash: &str,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uplogin SET password_hash = $1, version = version + 1, updated = $2 \
+         WHERE username = $3 AND version = $4 AND status = 'active'",
+    )
+    .bind(hash)
+    .bind(now.0)
+    .bind(username)
+    .bind(version)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The same password under another hash: nothing else changes.
+pub async fn renew_hash(db: impl Db<'_>, username: &str, (old, new): (&str, &str)) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE uplogin SET password_hash = $1 WHERE username = $2 AND password_hash = $3",
+    )
+    .bind(new)
+    .bind(username)
+    .bind(old)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Keys that an operator adds are a credential too; a removed key ends cached checks.
 pub async fn note_key_change(db: impl Db<'_>, username: &str, now: Timestamp) -> Result<()> {
     sqlx::query(

@@ -5,16 +5,21 @@
 //! number of rows. Nothing outside this folder names sqlx.
 
 pub mod accounts;
+pub mod activation;
 pub mod batch;
 pub mod clients;
 pub mod deliveries;
 pub mod entries;
 pub mod events;
 pub mod guard;
+pub mod mails;
 pub mod nodes;
 pub mod numbers;
 pub mod orders;
+pub mod templates;
+pub mod tokens;
 pub mod uploads;
+pub mod web_sessions;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -33,8 +38,10 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// How long a statement waits for another process that is writing (SQLite).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "foundation", include_str!("../../migrations/0001_foundation.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "foundation", include_str!("../../migrations/0001_foundation.sql")),
+    (2, "portal", include_str!("../../migrations/0002_portal.sql")),
+];
 
 /// Which database stands behind the pool; only locking and settings differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -510,3 +510,16 @@ pub async fn stale_incomplete(db: impl Db<'_>, before: Timestamp) -> Result<Vec<
         .fetch_all(db)
         .await
 }
+
+/// Oldest change first.
+pub async fn changed_since(
+    db: impl Db<'_>,
+    since: Timestamp,
+    limit: i64,
+) -> Result<Vec<UploadRow>> {
+    sqlx::query_as("SELECT * FROM uploads WHERE updated >= $1 ORDER BY updated, id LIMIT $2")
+        .bind(since.0)
+        .bind(limit)
+        .fetch_all(db)
+        .await
+}

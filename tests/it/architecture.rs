@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 const LAYERS: [(&str, &[&str]); 4] = [
     ("domain", &["domain"]),
-    ("adapter", &["store", "vault", "clamd", "hotfolder", "certificate"]),
+    ("adapter", &["store", "vault", "clamd", "hotfolder", "certificate", "mailer", "template"]),
     ("app", &["app"]),
-    ("front", &["sftp", "ftps", "admin", "cli", "guard", "listen", "serve"]),
+    (
+        "front",
+        &["sftp", "ftps", "web", "api", "http", "tls", "admin", "cli", "guard", "listen", "serve"],
+    ),
 ];
 
 /// Known to everyone: types of the configuration, field names of the log.
@@ -106,6 +109,9 @@ fn each_outside_thing_has_one_adapter() {
         ("clamav_client", "clamd"),
         ("russh::server", "sftp"),
         ("clap::", "cli"),
+        ("lettre", "mailer"),
+        ("minijinja", "template"),
+        ("html2text", "template"),
     ];
     for (file, text) in all() {
         for (name, home) in homes {

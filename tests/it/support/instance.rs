@@ -49,6 +49,15 @@ impl Setup {
         self
     }
 
+    /// Sets a key unless the test has set it.
+    fn default(self, section: &'static str, key: &str, value: &str) -> Self {
+        let begins = |line: &String| line.starts_with(&format!("{key} "));
+        if self.lines.get(section).is_some_and(|lines| lines.iter().any(begins)) {
+            return self;
+        }
+        self.set(section, key, value)
+    }
+
     pub(crate) fn clamd(mut self, settings: &[&'static str]) -> Self {
         self.clamd = Some(settings.to_vec());
         self
@@ -74,6 +83,8 @@ pub(crate) struct Instance {
     pub(crate) port: u16,
     pub(crate) ftps_port: u16,
     pub(crate) admin_port: u16,
+    pub(crate) web_port: u16,
+    pub(crate) api_port: u16,
     server: Option<Child>,
     pub(crate) clamd: Option<Clamd>,
     environment: Vec<(String, String)>,
@@ -90,14 +101,16 @@ impl Instance {
             setup = setup.set("scan", "clamd", &address);
         }
         let (port, ftps_port, admin_port) = (free_port(), free_port(), free_port());
+        let (web_port, api_port) = (free_port(), free_port());
         let local = |port: u16| format!("[\"127.0.0.1:{port}\"]");
         let setup = setup
             .set("sftp", "listen", &local(port))
             .set("ftps", "listen", &local(ftps_port))
-            .set("admin", "listen", &local(admin_port));
-        let has_range = setup.lines["ftps"].iter().any(|line| line.starts_with("passive_ports "));
-        let setup =
-            if has_range { setup } else { setup.set("ftps", "passive_ports", &passive_ports()) };
+            .set("admin", "listen", &local(admin_port))
+            .set("web", "listen", &local(web_port))
+            .set("api", "listen", &local(api_port))
+            .default("web", "base_url", &format!("\"http://localhost:{web_port}\""));
+        let setup = setup.default("ftps", "passive_ports", &passive_ports());
         let mut text = String::new();
         for (section, lines) in &setup.lines {
             text.push_str(&format!("[{section}]\n{}\n", lines.join("\n")));
@@ -105,7 +118,17 @@ impl Instance {
         std::fs::write(dir.path().join("ptportal.toml"), text).unwrap();
         let environment = setup.environment;
         let server = None;
-        let mut instance = Self { dir, port, ftps_port, admin_port, server, clamd, environment };
+        let mut instance = Self {
+            dir,
+            port,
+            ftps_port,
+            admin_port,
+            web_port,
+            api_port,
+            server,
+            clamd,
+            environment,
+        };
         instance.sample_data();
         instance.serve();
         instance

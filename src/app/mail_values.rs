@@ -1,0 +1,92 @@
+//! The values of the placeholders of one mail (spec section 11).
+
+use super::App;
+use crate::store::mails::MailRow;
+use crate::store::{self, accounts, clients, orders};
+use crate::template::mail::{DataProject, TicketData, Values};
+
+/// The links of a mail: a token's where the mail carries one, else the page that gives a new one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Links {
+    pub(super) first: String,
+    pub(super) again: String,
+}
+
+impl App {
+    /// Where a new link is asked for.
+    pub(super) fn link_page(&self) -> String {
+        format!("{}/link", self.config.web.base_url)
+    }
+
+    /// Neither link carries a token: for drafts, previews, and every mail that is about something else.
+    pub(super) fn plain_links(&self) -> Links {
+        Links { first: self.link_page(), again: self.link_page() }
+    }
+
+    /// The name that clients connect to.
+    #[must_use]
+    pub fn public_host(&self) -> String {
+        let host = self.config.portal.host.clone();
+        host.unwrap_or_else(|| self.config.web.base_url.host().to_owned())
+    }
+
+    /// # Errors
+    /// The database.
+    pub(super) async fn mail_values(&self, mail: &MailRow, links: &Links) -> store::Result<Values> {
+        let client = clients::client(self.store.db(), &mail.client_no).await?;
+        let project = orders::project(self.store.db(), &mail.project_no).await?;
+        let tickets = orders::tickets(self.store.db(), &mail.project_no).await?;
+        let ticket = tickets.into_iter().find(|ticket| ticket.ticket_no == mail.ticket_no);
+        let account = accounts::account(self.store.db(), &mail.username).await?;
+        let folders = match &account {
+            Some(row) => self.effective_settings(row).await.ok().and_then(|s| s.folders),
+            None => None,
+        };
+        let folders = folders.unwrap_or_else(|| self.config.portal.folders.clone());
+        let port = |listen: &[std::net::SocketAddr]| {
+            listen.first().map(|address| address.port().to_string()).unwrap_or_default()
+        };
+        let minutes = self.config.portal.link_ttl.as_secs().div_euclid(60).max(1);
+        let data_project = DataProject {
+            project_no: mail.project_no.clone(),
+            job_description: project
+                .as_ref()
+                .map(|p| p.job_description.clone())
+                .unwrap_or_default(),
+            due_date: project.as_ref().map(|p| p.due_date.clone()).unwrap_or_default(),
+            client_no: mail.client_no.clone(),
+            client_name: client.map(|client| client.name).unwrap_or_default(),
+            contact_name: mail.recipient_name.clone(),
+            portal_client_username: mail.username.clone(),
+            portal_first_activation_link: links.first.clone(),
+            portal_activation_link: links.again.clone(),
+            portal_url: self.config.web.base_url.to_string(),
+            portal_host: self.public_host(),
+            sftp_port: port(&self.config.sftp.listen),
+            ftps_port: port(&self.config.ftps.listen),
+            host_key_fingerprint: self
+                .host_keys
+                .first()
+                .map(|k| k.fingerprint.clone())
+                .unwrap_or_default(),
+            folder: project.as_ref().map(|p| p.folder.clone()).unwrap_or_default(),
+            upload_folder: folders.first().cloned().unwrap_or_default(),
+            link_minutes: minutes.to_string(),
+            ..DataProject::default()
+        };
+        // Without a ticket its placeholders hold the project's values.
+        let ticketdata_project = match ticket {
+            Some(ticket) => TicketData {
+                ticket_no: ticket.ticket_no,
+                job_description: ticket.job_description,
+                due_date: ticket.due_date,
+            },
+            None => TicketData {
+                ticket_no: String::new(),
+                job_description: data_project.job_description.clone(),
+                due_date: data_project.due_date.clone(),
+            },
+        };
+        Ok(Values { data_project, ticketdata_project })
+    }
+}

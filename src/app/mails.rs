@@ -1,0 +1,469 @@
+//! The mail queue: rows are claimed under a lease, filled from their template, and handed to the mail server. The token
+//! of a link is made here, when the mail is sent, and counts from the moment the server took it (spec section 11).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::App;
+use super::activation::random_token;
+use super::clients::{Refused, because, missing};
+use super::invite::{self, About};
+use super::mail_values::Links;
+use crate::domain::account::Status;
+use crate::domain::activation::{ALIVE_MAX, Token};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::mail::{MailKind, MailState};
+use crate::logging;
+use crate::mailer::{self, Letter, Mailer, Party};
+use crate::store::mails::{self, MailRow};
+use crate::store::{self, accounts, activation, clients, events, orders, templates};
+use crate::template::mail::{self as template, Rendered};
+
+/// Mails that are sent at once: a server that answers slowly delays one of them.
+const WORKERS: usize = 2;
+const POLL: Duration = Duration::from_secs(5);
+/// Longer than the slowest mail server is waited for.
+const LEASE: Duration = Duration::from_secs(300);
+/// Given up after this.
+const GIVE_UP: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Pauses between tries; the last one again and again. Greylisting servers want some minutes.
+const PAUSES: [Duration; 6] = [
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(3 * 60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(15 * 60),
+];
+
+/// How an attempt ended.
+enum Outcome {
+    Sent,
+    Later(String),
+    Failed(String),
+    /// Only a person can go on.
+    Draft(String),
+}
+
+/// Sends what is due until shutdown.
+pub fn start(app: &Arc<App>) {
+    for _ in 0..WORKERS {
+        app.tasks.spawn(run(Arc::clone(app)));
+    }
+}
+
+async fn run(app: Arc<App>) {
+    loop {
+        match app.send_next().await {
+            Ok(true) if !app.stop.is_cancelled() => continue,
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the mail queue cannot be read"),
+        }
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = app.mails_wake.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+impl App {
+    /// Where mails go now.
+    #[must_use]
+    pub fn mailer(&self) -> Mailer {
+        match &self.client_ini.current().smtp {
+            Some(smtp) => Mailer::Smtp(smtp.clone()),
+            None => Mailer::Directory(mailer::directory(&self.config.data_dir)),
+        }
+    }
+
+    /// Sends the oldest mail that is due; false when none is.
+    async fn send_next(&self) -> store::Result<bool> {
+        let now = self.now();
+        let lease = (self.node.as_str(), now.plus(LEASE));
+        let Some(mail) = mails::claim(self.store.db(), lease, now).await? else { return Ok(false) };
+        // Another one may be due: the other worker need not wait for its poll.
+        self.mails_wake.notify_one();
+        let (outcome, link) = self.attempt(&mail).await;
+        self.settle_mail(&mail, outcome, link.as_deref()).await?;
+        Ok(true)
+    }
+
+    /// One try; gives the id of the link that stands in the mail.
+    async fn attempt(&self, mail: &MailRow) -> (Outcome, Option<String>) {
+        match self.prepare(mail).await {
+            Err(refusal) => (refusal, None),
+            Ok((letter, link)) => {
+                match self.mailer().send(&mail.id, &letter, &self.host_name).await {
+                    Ok(()) => (Outcome::Sent, link),
+                    Err(mailer::Refused::Now(error)) => {
+                        self.forget_link(link).await;
+                        (Outcome::Later(error), None)
+                    }
+                    Err(mailer::Refused::ForGood(error)) => {
+                        self.forget_link(link).await;
+                        (Outcome::Failed(error), None)
+                    }
+                    // The mail may have arrived, so its link stays.
+                    Err(mailer::Refused::Perhaps(error)) => (Outcome::Later(error), None),
+                }
+            }
+        }
+    }
+
+    async fn forget_link(&self, link: Option<String>) {
+        let Some(link) = link else { return };
+        if let Err(error) = activation::delete(self.store.db(), &link).await {
+            tracing::warn!(%error, "a link that was never sent stays until it expires");
+        }
+    }
+
+    /// Token, texts and addresses of one try.
+    async fn prepare(&self, mail: &MailRow) -> Result<(Letter, Option<String>), Outcome> {
+        let away = |error: store::StoreError| Outcome::Later(format!("database: {error}"));
+        if mail.recipient.is_empty() {
+            return Err(Outcome::Draft("there is no address".to_owned()));
+        }
+        let kind = MailKind::parse(&mail.template);
+        let mut links = self.plain_links();
+        let mut link = None;
+        if let Some(kind) = kind.filter(|kind| kind.carries_token()) {
+            let (id, token) = self.fresh_link(mail, kind).await?;
+            let address = self.link_address(&token);
+            match kind {
+                MailKind::Access => links.first = address,
+                MailKind::NewPassword
+                | MailKind::UploadRequest
+                | MailKind::DataArrived
+                | MailKind::Receipt
+                | MailKind::VirusFound => links.again = address,
+            }
+            link = Some(id);
+        }
+        match self.fill(mail, &links).await {
+            Ok(Ok(rendered)) => match self.letter(mail, rendered).await {
+                Ok(letter) => Ok((letter, link)),
+                Err(error) => {
+                    self.forget_link(link).await;
+                    Err(away(error))
+                }
+            },
+            Ok(Err(problem)) => {
+                self.forget_link(link).await;
+                Err(Outcome::Draft(problem))
+            }
+            Err(error) => {
+                self.forget_link(link).await;
+                Err(away(error))
+            }
+        }
+    }
+
+    /// A token for the mail's account, good from now on, so that a customer who is faster than the mail server's
+    /// answer gets in.
+    async fn fresh_link(&self, mail: &MailRow, kind: MailKind) -> Result<(String, Token), Outcome> {
+        let away = |error: store::StoreError| Outcome::Later(format!("database: {error}"));
+        let account = accounts::account(self.store.db(), &mail.username).await.map_err(away)?;
+        let Some(account) = account.filter(|account| account.status() == Status::Active) else {
+            return Err(Outcome::Draft("the account is gone or inactive".to_owned()));
+        };
+        let is_automatic = mail.sender.is_empty();
+        if kind == MailKind::Access && account.is_activated() && is_automatic {
+            let reason = "not needed any more: the account is activated";
+            return Err(Outcome::Draft(reason.to_owned()));
+        }
+        let token = random_token().map_err(|error| Outcome::Later(error.to_string()))?;
+        let (id, now) = (self.new_id().to_string(), self.now());
+        let expires = now.plus(self.config.portal.link_ttl);
+        let (row, hash) = ((id.as_str(), account.username.as_str()), token.hash());
+        activation::insert(self.store.db(), row, (&hash, &mail.id), expires, now)
+            .await
+            .map_err(away)?;
+        Ok((id, token))
+    }
+
+    /// The template in the mail's language, filled; the inner error is the template's.
+    async fn fill(&self, mail: &MailRow, links: &Links) -> store::Result<Result<Rendered, String>> {
+        let values = self.mail_values(mail, links).await?;
+        let Some(row) = self.template_for(&mail.template, &mail.language).await? else {
+            let name = &mail.template;
+            return Ok(Err(format!("there is no template {name}; make it with `template set`")));
+        };
+        let signature = templates::active_signature(self.store.db()).await?.unwrap_or_default();
+        let signature = template::Signature {
+            head_html: signature.head_html,
+            foot_html: signature.foot_html,
+            head_text: signature.head_text,
+            foot_text: signature.foot_text,
+        };
+        let filled =
+            template::render((&row.subject, &row.content), &values, &signature, &mail.language);
+        Ok(filled.map_err(|error| format!("template {}: {error}", row.name)))
+    }
+
+    async fn letter(&self, mail: &MailRow, rendered: Rendered) -> store::Result<Letter> {
+        let user = templates::user(self.store.db(), &mail.sender).await?;
+        let own = match &self.client_ini.current().smtp {
+            Some(smtp) => smtp.email.clone(),
+            None => format!("ptportal@{}", self.config.web.base_url.host()),
+        };
+        let from = match &user {
+            Some(user) => Party { name: user.name.clone(), address: user.email.clone() },
+            None => Party { name: String::new(), address: own.clone() },
+        };
+        let host = own.rsplit('@').next().unwrap_or("localhost").to_owned();
+        Ok(Letter {
+            message_id: format!("<{}@{host}>", mail.id.to_lowercase()),
+            to: Party { name: mail.recipient_name.clone(), address: mail.recipient.clone() },
+            copy: user.map(|user| Party { name: user.name, address: user.email }),
+            is_automatic: mail.sender.is_empty(),
+            from,
+            subject: rendered.subject,
+            html: rendered.html,
+            text: rendered.text,
+        })
+    }
+
+    async fn settle_mail(
+        &self,
+        mail: &MailRow,
+        outcome: Outcome,
+        link: Option<&str>,
+    ) -> store::Result<()> {
+        let now = self.now();
+        let claim = (mail.id.as_str(), self.node.as_str());
+        let is_over = now.0.saturating_sub(mail.queued) > millis(GIVE_UP);
+        let mut tx = self.store.write().await?;
+        let (state, reason, next) = match &outcome {
+            Outcome::Sent => (MailState::Sent, "", now),
+            Outcome::Failed(reason) => (MailState::Failed, reason.as_str(), now),
+            Outcome::Draft(reason) => (MailState::Draft, reason.as_str(), now),
+            Outcome::Later(reason) if is_over => (MailState::Failed, reason.as_str(), now),
+            Outcome::Later(reason) => {
+                (MailState::Queued, reason.as_str(), now.plus(pause(mail.attempts)))
+            }
+        };
+        let done = mails::finish(tx.db(), claim, (state.as_str(), reason), next, now).await?;
+        if let (MailState::Sent, Some(link)) = (state, link) {
+            let expires = now.plus(self.config.portal.link_ttl);
+            activation::set_sent(tx.db(), link, expires, now).await?;
+            activation::expire_all_but(tx.db(), &mail.username, ALIVE_MAX, now).await?;
+        }
+        let kind = match state {
+            MailState::Sent => Some(EventKind::MailSent),
+            MailState::Failed => Some(EventKind::MailFailed),
+            MailState::Draft => Some(EventKind::MailDrafted),
+            MailState::Queued => None,
+        };
+        let event = kind.map(|kind| mail_event(kind, mail, reason));
+        if let Some(event) = &event {
+            events::insert(tx.db(), event, now).await?;
+        }
+        tx.commit().await?;
+        if let Some(event) = &event {
+            logging::event(event);
+        } else {
+            tracing::warn!(
+                mail = mail.id,
+                attempt = mail.attempts,
+                next_try = %next,
+                reason,
+                "a mail was not taken; it is tried again"
+            );
+        }
+        if done == 0 {
+            tracing::warn!(mail = mail.id, "another server has taken this mail over meanwhile");
+        }
+        Ok(())
+    }
+
+    /// What will stand in the subject line, for lists; a template that fails is told with the draft.
+    pub(super) async fn note_subject(&self, mail: &MailRow) {
+        let noted = async {
+            match self.fill(mail, &self.plain_links()).await? {
+                Ok(rendered) => {
+                    mails::set_subject(self.store.db(), &mail.id, &rendered.subject).await?
+                }
+                Err(problem) => mails::set_reason(self.store.db(), &mail.id, &problem).await?,
+            };
+            store::Result::Ok(())
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, mail = mail.id, "the subject of a mail could not be noted");
+        }
+    }
+
+    /// # Errors
+    /// No such mail.
+    pub async fn mail(&self, id: &str) -> Result<MailRow, Refused> {
+        match mails::mail(self.store.db(), id).await? {
+            Some(row) => Ok(row),
+            None => missing(format!("there is no mail {id}; `mail list` shows all")),
+        }
+    }
+
+    /// A mail as it would be sent now; links lead to the page that gives a fresh one.
+    ///
+    /// # Errors
+    /// The template's problem.
+    pub async fn preview(&self, mail: &MailRow) -> Result<Rendered, Refused> {
+        self.fill(mail, &self.plain_links()).await?.map_err(Refused::Because)
+    }
+
+    /// Queues a draft, or a mail that failed.
+    ///
+    /// # Errors
+    /// No such mail, one that is sent, or still no address.
+    pub async fn send_mail(&self, id: &str) -> Result<MailRow, Refused> {
+        let mail = self.mail(id).await?;
+        if mail.state == MailState::Sent.as_str() {
+            return because(format!(
+                "mail {id} is sent already; `mail send --template …` makes another"
+            ));
+        }
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        let (mut recipient, mut name) = (mail.recipient.clone(), mail.recipient_name.clone());
+        if recipient.is_empty()
+            && let Some(client) = clients::client(tx.db(), &mail.client_no).await?
+            && let Some(account) = accounts::account(tx.db(), &mail.username).await?
+        {
+            let project = orders::project(tx.db(), &mail.project_no).await?;
+            let about = About { client: &client, project: project.as_ref(), account: &account };
+            (recipient, name) = invite::address(&mut tx, about).await?;
+        }
+        if recipient.is_empty() {
+            return because(format!(
+                "there is no address for client {}; add a contact or `client set --email`",
+                mail.client_no
+            ));
+        }
+        mails::queue(tx.db(), id, (&recipient, &name), now).await?;
+        let event = mail_event(EventKind::MailQueued, &mail, "");
+        events::insert(tx.db(), &event, now).await?;
+        events::note_change(tx.db(), "mail", id, now).await?;
+        tx.commit().await?;
+        logging::event(&event);
+        self.mails_wake.notify_one();
+        self.mail(id).await
+    }
+
+    /// Writes a mail by hand: from a template, to a client, from a user who gets a copy.
+    ///
+    /// # Errors
+    /// No such template, client, project, account or user; no address.
+    pub async fn write_mail(
+        &self,
+        template: &str,
+        (client_no, project_no): (&str, Option<&str>),
+        user: Option<&str>,
+    ) -> Result<MailRow, Refused> {
+        let mut mail = self.unsent_mail(template, (client_no, project_no)).await?;
+        let row = self.template(template).await?;
+        let sender = user.map_or(row.owner, str::to_owned);
+        if sender.is_empty() {
+            return because(format!("template {template} has no user; name one with --as"));
+        }
+        let user = self.user(&sender).await?;
+        if mail.recipient.is_empty() {
+            return because(format!(
+                "there is no address for client {client_no}; add a contact or `client set --email`"
+            ));
+        }
+        mail.sender = user.name;
+        mail.copy = user.email;
+        let now = self.now();
+        let event = invite::event_of(&mail);
+        let mut tx = self.store.write().await?;
+        mails::insert(tx.db(), &mail).await?;
+        events::insert(tx.db(), &event, now).await?;
+        events::note_change(tx.db(), "mail", &mail.id, now).await?;
+        tx.commit().await?;
+        logging::event(&event);
+        self.note_subject(&mail).await;
+        self.mails_wake.notify_one();
+        self.mail(&mail.id).await
+    }
+
+    /// A mail that stands nowhere yet: for a preview, or to be written down.
+    ///
+    /// # Errors
+    /// No such template, client or project.
+    pub async fn unsent_mail(
+        &self,
+        template: &str,
+        (client_no, project_no): (&str, Option<&str>),
+    ) -> Result<MailRow, Refused> {
+        self.template(template).await?;
+        let client = self.client(client_no).await?;
+        let project = match project_no {
+            None => None,
+            Some(no) => Some(self.project(no).await?),
+        };
+        if project.as_ref().is_some_and(|project| project.client_no != client_no) {
+            return because("the project belongs to another client".to_owned());
+        }
+        let rows = accounts::accounts_of(self.store.db(), client_no).await?;
+        let account = rows.iter().find(|row| row.status() == Status::Active).or(rows.first());
+        let Some(account) = account else {
+            return because(format!(
+                "client {client_no} has no account; `account create {client_no}`"
+            ));
+        };
+        let settings = self.effective_settings(account).await?;
+        let mut tx = self.store.write().await?;
+        let about = About { client: &client, project: project.as_ref(), account };
+        let (recipient, recipient_name) = invite::address(&mut tx, about).await?;
+        drop(tx);
+        let now = self.now();
+        Ok(MailRow {
+            id: self.new_id().to_string(),
+            template: template.to_owned(),
+            client_no: client_no.to_owned(),
+            project_no: project_no.unwrap_or_default().to_owned(),
+            username: account.username.clone(),
+            language: settings.language.unwrap_or(self.config.language).to_string(),
+            recipient,
+            recipient_name,
+            state: MailState::Queued.as_str().to_owned(),
+            queued: now.0,
+            next_try: now.0,
+            created: now.0,
+            updated: now.0,
+            ..MailRow::default()
+        })
+    }
+}
+
+fn mail_event(kind: EventKind, mail: &MailRow, reason: &str) -> Event {
+    let event = Event::new(kind)
+        .client(&mail.client_no)
+        .account(&mail.username)
+        .project(&mail.project_no)
+        .with("mail", mail.id.clone())
+        .with("template", mail.template.clone())
+        .with("attempts", mail.attempts);
+    if reason.is_empty() { event } else { event.with("reason", reason.to_owned()) }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The pause after this many attempts.
+fn pause(attempts: i64) -> Duration {
+    let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(0);
+    PAUSES.get(index).or(PAUSES.last()).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_half_a_minute_to_a_quarter_of_an_hour() {
+        assert_eq!(pause(1), Duration::from_secs(30));
+        assert!((1..20).all(|n| pause(n) <= pause(n + 1)));
+        assert_eq!(pause(1000), Duration::from_secs(15 * 60));
+    }
+}

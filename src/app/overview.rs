@@ -1,0 +1,142 @@
+//! What a customer's page shows of projects and uploads, in plain words.
+
+use serde::Serialize;
+
+use super::{App, status_text};
+use crate::domain::account::{Language, Settings};
+use crate::domain::refusal;
+use crate::domain::time::Timestamp;
+use crate::domain::upload::UploadState;
+use crate::store::orders::ProjectRow;
+use crate::store::uploads::{self, UploadRow};
+use crate::store::{self, orders, unsigned};
+
+/// Uploads shown of one project, newest first.
+const SHOWN: usize = 50;
+/// Looked at to tell how many more there are.
+const COUNTED: i64 = 1000;
+
+/// One project as a page shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProjectView {
+    pub project_no: String,
+    pub folder: String,
+    pub upload_folder: String,
+    pub description: String,
+    pub due: String,
+    pub uploads: Vec<UploadView>,
+    /// Uploads that are not shown.
+    pub more: usize,
+}
+
+/// One upload as a page shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct UploadView {
+    pub name: String,
+    pub path: String,
+    pub state_text: String,
+    pub detail: String,
+    pub size: String,
+    pub when: String,
+    /// `ok`, `wait`, `bad` or `none`: never told by colour alone.
+    pub tone: &'static str,
+    /// What to name on the telephone.
+    pub reference: String,
+}
+
+impl App {
+    /// The open projects of a client, newest first.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn overview(
+        &self,
+        client_no: &str,
+        settings: &Settings,
+    ) -> store::Result<Vec<ProjectView>> {
+        let language = settings.language.unwrap_or(self.config.language);
+        let folders =
+            settings.folders.clone().unwrap_or_else(|| self.config.portal.folders.clone());
+        let upload_folder = folders.into_iter().next().unwrap_or_default();
+        let mut projects = orders::visible_projects(self.store.db(), client_no).await?;
+        projects.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.id.cmp(&a.id)));
+        let mut views = Vec::new();
+        for project in projects {
+            views.push(self.project_view(project, &upload_folder, language).await?);
+        }
+        Ok(views)
+    }
+
+    async fn project_view(
+        &self,
+        project: ProjectRow,
+        upload_folder: &str,
+        language: Language,
+    ) -> store::Result<ProjectView> {
+        let rows = uploads::of_project(self.store.db(), &project.project_no, COUNTED).await?;
+        let more = rows.len().saturating_sub(SHOWN);
+        let mut uploads = Vec::new();
+        for row in rows.iter().take(SHOWN) {
+            let mut view = self.upload_view(row, language).await?;
+            // What stands below the upload folder; the customer knows the rest.
+            let above = format!("/{}/{upload_folder}/", project.folder);
+            if let Some(below) = view.path.strip_prefix(&above) {
+                view.path = below.to_owned();
+            }
+            uploads.push(view);
+        }
+        Ok(ProjectView {
+            project_no: project.project_no,
+            folder: project.folder,
+            upload_folder: upload_folder.to_owned(),
+            description: project.job_description,
+            due: day(&project.due_date, language),
+            uploads,
+            more,
+        })
+    }
+
+    async fn upload_view(&self, row: &UploadRow, language: Language) -> store::Result<UploadView> {
+        let words = status_text::in_words(self, row, language, self.now()).await?;
+        // The short state, and behind it what to do.
+        let (state_text, detail) = match words.split_once("; ") {
+            Some((state, detail)) => (state.to_owned(), detail.to_owned()),
+            None => (words, String::new()),
+        };
+        let decimal = match language {
+            Language::De => ',',
+            Language::En => '.',
+        };
+        let moment = if row.completed == 0 { row.started } else { row.completed };
+        Ok(UploadView {
+            name: row.path.rsplit('/').next().unwrap_or_default().to_owned(),
+            path: row.path.clone(),
+            state_text,
+            detail,
+            size: refusal::size(unsigned(row.size), decimal),
+            when: format!("{} UTC", status_text::minute(moment)),
+            tone: tone(row.state()),
+            reference: row.id.clone(),
+        })
+    }
+}
+
+fn tone(state: Option<UploadState>) -> &'static str {
+    match state {
+        Some(UploadState::Released) => "ok",
+        Some(UploadState::Receiving | UploadState::Scanning | UploadState::Held) => "wait",
+        Some(UploadState::Infected | UploadState::Rejected | UploadState::Incomplete) => "bad",
+        Some(UploadState::Deleted) | None => "none",
+    }
+}
+
+/// A date as its readers write it; a time stays as it was announced.
+fn day(due: &str, language: Language) -> String {
+    let parts: Vec<&str> = due.split('-').collect();
+    match (language, parts.as_slice(), crate::domain::time::parse(due)) {
+        (Language::De, [year, month, day], Some(Timestamp(_))) if due.len() == 10 => {
+            format!("{day}.{month}.{year}")
+        }
+        (Language::De | Language::En, ..) => due.to_owned(),
+    }
+}

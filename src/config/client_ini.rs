@@ -1,0 +1,408 @@
+//! `client.ini`: PTworkflow's own file with its mail account and the three switches of the portal, read as it is
+//! (spec section 4): INI with or without sections, `;` and `#` comments also behind values, quotes optional, latin-1 or
+//! UTF-8, keys in any case.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::domain::decision::{Reminder, Switches};
+use crate::domain::mail;
+
+/// How the connection to the mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Never TLS.
+    None,
+    /// TLS must begin after EHLO.
+    StartTls,
+    /// TLS begins after EHLO when it is offered; a handshake that fails is never answered by going on in clear.
+    WhenOffered,
+    /// TLS from the first byte.
+    Tls,
+}
+
+/// The mail account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Smtp {
+    pub server: String,
+    pub port: u16,
+    pub security: Security,
+    /// Sender of automatic mails.
+    pub email: String,
+    /// Empty: no login.
+    pub username: String,
+    pub password: String,
+}
+
+impl fmt::Debug for Smtp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Smtp({}:{}, {:?})", self.server, self.port, self.security)
+    }
+}
+
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientIni {
+    /// None: mails become files.
+    pub smtp: Option<Smtp>,
+    pub switches: Switches,
+}
+
+/// What is wrong with the file; names file, line, key and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct ClientIniError {
+    place: String,
+    problem: String,
+}
+
+/// Ports at which TLS begins with the first byte (RFC 8314 section 3.3).
+const SUBMISSIONS: u16 = 465;
+
+struct Entry {
+    line: usize,
+    key: String,
+    value: String,
+}
+
+impl ClientIni {
+    /// Reads the bytes of the file; `name` is for messages.
+    ///
+    /// # Errors
+    /// The first key whose value is not allowed.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, ClientIniError> {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            // Windows-1252 holds latin-1, and the signs that German Windows puts into such files.
+            Err(_) => encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(),
+        };
+        let entries = entries(&text);
+        let file = File { name, entries: &entries };
+        let create = file.number("portal_create_uplogin_automatically", &["0", "1"])? == 1;
+        let send = file.number("portal_send_uplogin_email_automatically", &["0", "1"])? == 1;
+        let reminder = match file.number("portal_reminder_email_automatically", &["0", "1", "2"])? {
+            0 => Reminder::Never,
+            1 => Reminder::EachProject,
+            _ => Reminder::EachTicket,
+        };
+        Ok(Self { smtp: file.smtp()?, switches: Switches { create, send, reminder } })
+    }
+
+    /// Reads the file; a missing one is an empty one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a value that is not allowed.
+    pub fn read(path: &Path) -> Result<Self, ClientIniError> {
+        match fs::read(path) {
+            Ok(bytes) => Self::parse(&path.display().to_string(), &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(ClientIniError {
+                place: path.display().to_string(),
+                problem: format!("cannot be read: {error}; give the service user read access"),
+            }),
+        }
+    }
+}
+
+/// Key and value of each line; sections say nothing.
+fn entries(text: &str) -> Vec<Entry> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with([';', '#', '[']) {
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=') else { continue };
+        found.push(Entry {
+            line: index.saturating_add(1),
+            key: key.trim().to_lowercase(),
+            value: value_of(value),
+        });
+    }
+    found
+}
+
+/// The value without quotes and without a comment behind it. Passwords hold `;` and `#` too: a `;` begins a comment only
+/// beside a blank (`1; text`, `1 ;text`), a `#` only after one.
+fn value_of(text: &str) -> String {
+    let text = text.trim();
+    for quote in ['"', '\''] {
+        if let Some((inside, _comment)) = text.strip_prefix(quote).and_then(|t| t.split_once(quote))
+        {
+            return inside.to_owned();
+        }
+    }
+    let mut before_is_blank = true;
+    for (at, c) in text.char_indices() {
+        let rest = text.get(at..).unwrap_or_default();
+        let after_is_blank = rest.chars().nth(1).is_none_or(char::is_whitespace);
+        if (c == ';' && (before_is_blank || after_is_blank)) || (c == '#' && before_is_blank) {
+            return text.get(..at).unwrap_or_default().trim().to_owned();
+        }
+        before_is_blank = c.is_whitespace();
+    }
+    text.to_owned()
+}
+
+struct File<'a> {
+    name: &'a str,
+    entries: &'a [Entry],
+}
+
+impl File<'_> {
+    /// The entry of a key, if it says anything; the same key with two values is refused.
+    fn entry(&self, keys: &[&str]) -> Result<Option<&Entry>, ClientIniError> {
+        let mut all =
+            self.entries.iter().filter(|e| keys.contains(&e.key.as_str()) && !e.value.is_empty());
+        let Some(first) = all.next() else { return Ok(None) };
+        match all.find(|other| other.value != first.value) {
+            None => Ok(Some(first)),
+            Some(other) => Err(self.wrong(
+                other,
+                &format!("stands in line {} with another value; remove one", first.line),
+            )),
+        }
+    }
+
+    fn wrong(&self, entry: &Entry, problem: &str) -> ClientIniError {
+        ClientIniError {
+            place: format!("{}:{}", self.name, entry.line),
+            problem: format!("{} {problem}", entry.key),
+        }
+    }
+
+    /// One of a few numbers; missing means 0.
+    fn number(&self, key: &str, allowed: &[&str]) -> Result<u8, ClientIniError> {
+        let Some(entry) = self.entry(&[key])? else { return Ok(0) };
+        if !allowed.contains(&entry.value.as_str()) {
+            let allowed = allowed.join(" or ");
+            return Err(
+                self.wrong(entry, &format!("= {:?} is not allowed; write {allowed}", entry.value))
+            );
+        }
+        Ok(entry.value.parse().unwrap_or(0))
+    }
+
+    fn text(&self, keys: &[&str]) -> Result<String, ClientIniError> {
+        Ok(self.entry(keys)?.map(|entry| entry.value.clone()).unwrap_or_default())
+    }
+
+    fn smtp(&self) -> Result<Option<Smtp>, ClientIniError> {
+        let Some(entry) = self.entry(&["smtp-server"])? else { return Ok(None) };
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:[]_".contains(c);
+        if !entry.value.chars().all(is_host) {
+            return Err(self.wrong(entry, &format!("= {:?} is not a host name", entry.value)));
+        }
+        let server = entry.value.clone();
+        let security = match self.entry(&["verschlüsselung", "verschluesselung"])? {
+            None => None,
+            Some(entry) => Some(match entry.value.to_lowercase().as_str() {
+                "none" => Security::None,
+                "starttls" => Security::StartTls,
+                "tls" => Security::Tls,
+                other => {
+                    return Err(self.wrong(
+                        entry,
+                        &format!("= {other:?} is not allowed; write none, starttls or tls"),
+                    ));
+                }
+            }),
+        };
+        let port = match self.entry(&["port"])? {
+            None if security == Some(Security::Tls) => SUBMISSIONS,
+            None => 587,
+            Some(entry) => match entry.value.parse::<u16>() {
+                Ok(port) if port > 0 => port,
+                Ok(_) | Err(_) => {
+                    return Err(self.wrong(
+                        entry,
+                        &format!(
+                            "= {:?} is not a port; write a number from 1 to 65535",
+                            entry.value
+                        ),
+                    ));
+                }
+            },
+        };
+        let usual = if port == SUBMISSIONS { Security::Tls } else { Security::WhenOffered };
+        let email = match self.entry(&["email", "e-mail"])? {
+            Some(entry) if mail::is_address(&entry.value) => entry.value.clone(),
+            Some(entry) => {
+                return Err(self.wrong(
+                    entry,
+                    &format!(
+                        "= {:?} is not an e-mail address; write the sender of the mails",
+                        entry.value
+                    ),
+                ));
+            }
+            None => {
+                let problem = "Email is missing; write the sender of the mails beside SMTP-Server";
+                return Err(ClientIniError {
+                    place: format!("{}:{}", self.name, entry.line),
+                    problem: problem.to_owned(),
+                });
+            }
+        };
+        Ok(Some(Smtp {
+            server,
+            port,
+            security: security.unwrap_or(usual),
+            email,
+            username: self.text(&["benutzername"])?,
+            password: self.text(&["passwort"])?,
+        }))
+    }
+}
+
+/// The file as it is now: read again when it changes; one that has become wrong is told once, and what stood before
+/// counts on.
+#[derive(Debug)]
+pub struct Followed {
+    path: PathBuf,
+    current: RwLock<(Stamp, Arc<ClientIni>)>,
+}
+
+/// What the file looked like: inode, size, times of content and of inode.
+type Stamp = Option<(u64, u64, i64, i64, i64, i64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let meta = fs::metadata(path).ok()?;
+    Some((
+        meta.ino(),
+        meta.size(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ))
+}
+
+impl Followed {
+    /// # Errors
+    /// As [`ClientIni::read`].
+    pub fn open(path: &Path) -> Result<Self, ClientIniError> {
+        let stamp = stamp(path);
+        let read = ClientIni::read(path)?;
+        Ok(Self { path: path.to_owned(), current: RwLock::new((stamp, Arc::new(read))) })
+    }
+
+    /// What counts now.
+    #[must_use]
+    pub fn current(&self) -> Arc<ClientIni> {
+        let stamp = stamp(&self.path);
+        {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if current.0 == stamp {
+                return Arc::clone(&current.1);
+            }
+        }
+        let read = ClientIni::read(&self.path);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.0 = stamp;
+        match read {
+            Ok(read) => {
+                tracing::info!(file = %self.path.display(), "client.ini has changed and counts from now on");
+                current.1 = Arc::new(read);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the changed client.ini cannot be used; what stood there before counts on");
+            }
+        }
+        Arc::clone(&current.1)
+    }
+
+    /// Whether others on this machine can read the password in it.
+    #[must_use]
+    pub fn is_open_to_all(&self) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        let holds_password =
+            self.current().smtp.as_ref().is_some_and(|smtp| !smtp.password.is_empty());
+        holds_password
+            && fs::metadata(&self.path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> ClientIni {
+        ClientIni::parse("client.ini", text.as_bytes()).unwrap()
+    }
+
+    #[track_caller]
+    fn check_error(text: &str, parts: &[&str]) {
+        let error = ClientIni::parse("client.ini", text.as_bytes()).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_as_ptworkflow_writes_it() {
+        let text = "[Mail]\r\nSMTP-Server = mail.example.com ; der Server\r\nEmail=\"portal@example.com\"\r\n\
+                    Benutzername = portal\r\nPasswort = ge;heim#1 # Kommentar\r\nPort = 465\r\n\r\n; Schalter\r\n\
+                    portal_create_uplogin_automatically = 1; Entscheidet dar\u{fc}ber\r\n\
+                    PORTAL_send_uplogin_email_automatically=0\n\
+                    portal_reminder_email_automatically = 2 # jedes Ticket\n";
+        let ini = read(text);
+        let smtp = ini.smtp.unwrap();
+        assert_eq!(
+            (smtp.server.as_str(), smtp.port, smtp.security),
+            ("mail.example.com", 465, Security::Tls)
+        );
+        assert_eq!((smtp.email.as_str(), smtp.username.as_str()), ("portal@example.com", "portal"));
+        assert_eq!(smtp.password, "ge;heim#1");
+        let expect = Switches { create: true, send: false, reminder: Reminder::EachTicket };
+        assert_eq!(ini.switches, expect);
+    }
+
+    #[test]
+    fn missing_things_have_their_defaults() {
+        assert_eq!(read(""), ClientIni::default());
+        let smtp = read("smtp-server=mx\nemail=a@b.example").smtp.unwrap();
+        assert_eq!(
+            (smtp.port, smtp.security, smtp.username.as_str()),
+            (587, Security::WhenOffered, "")
+        );
+        let smtp = read("SMTP-Server=mx\nEmail=a@b.example\nVerschlüsselung=tls").smtp.unwrap();
+        assert_eq!((smtp.port, smtp.security), (465, Security::Tls));
+    }
+
+    #[test]
+    fn latin_1_is_read() {
+        let bytes =
+            b"SMTP-Server=mx\nEmail=a@b.example\nPasswort=gr\xfcn\nVerschl\xfcsselung=starttls\n";
+        let smtp = ClientIni::parse("client.ini", bytes).unwrap().smtp.unwrap();
+        assert_eq!((smtp.password.as_str(), smtp.security), ("grün", Security::StartTls));
+    }
+
+    #[test]
+    fn a_wrong_value_names_file_line_key_and_what_is_allowed() {
+        check_error(
+            "\nportal_reminder_email_automatically = 3",
+            &["client.ini:2", "portal_reminder_email_automatically", "\"3\"", "0 or 1 or 2"],
+        );
+        check_error("portal_send_uplogin_email_automatically = ja", &["client.ini:1", "0 or 1"]);
+        check_error(
+            "SMTP-Server = mx\nEmail = a@b.example\nPort = 0",
+            &["client.ini:3", "port", "65535"],
+        );
+        check_error(
+            "SMTP-Server = mx\nEmail = a@b.example\nVerschlüsselung = ssl",
+            &["none, starttls or tls"],
+        );
+        check_error("SMTP-Server = mx\nEmail = niemand", &["client.ini:2", "e-mail address"]);
+        check_error("SMTP-Server = mx", &["client.ini:1", "Email is missing"]);
+        check_error(
+            "portal_create_uplogin_automatically=0\nportal_create_uplogin_automatically=1",
+            &["client.ini:2", "line 1"],
+        );
+    }
+}

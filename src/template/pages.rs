@@ -1,0 +1,50 @@
+//! The portal's own pages, built into the program.
+
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, Error, State};
+use serde::Serialize;
+
+use super::environment;
+
+const FILES: [(&str, &str); 9] = [
+    ("_fields.html", include_str!("../../templates/web/_fields.html")),
+    ("base.html", include_str!("../../templates/web/base.html")),
+    ("login.html", include_str!("../../templates/web/login.html")),
+    ("activate.html", include_str!("../../templates/web/activate.html")),
+    ("activated.html", include_str!("../../templates/web/activated.html")),
+    ("link.html", include_str!("../../templates/web/link.html")),
+    ("gone.html", include_str!("../../templates/web/gone.html")),
+    ("home.html", include_str!("../../templates/web/home.html")),
+    ("error.html", include_str!("../../templates/web/error.html")),
+];
+
+pub const STYLE: &str = include_str!("../../templates/web/style.css");
+pub const ICON: &str = include_str!("../../templates/web/favicon.svg");
+
+/// The pages, read once.
+pub struct Pages(Environment<'static>);
+
+impl Pages {
+    /// # Errors
+    /// A page that does not read; the tests see to that.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut environment = environment();
+        environment.add_function("t", in_language);
+        for (name, source) in FILES {
+            environment.add_template(name, source)?;
+        }
+        Ok(Self(environment))
+    }
+
+    /// # Errors
+    /// A page that needs what it was not given.
+    pub fn render(&self, name: &str, values: impl Serialize) -> anyhow::Result<String> {
+        Ok(self.0.get_template(name)?.render(Value::from(Serde(values)))?)
+    }
+}
+
+/// `t("deutsch", "english")`: the one in the page's language.
+fn in_language(state: &State<'_, '_>, german: String, english: String) -> Result<String, Error> {
+    let is_german = state.lookup("de").is_some_and(|de| de.is_true());
+    Ok(if is_german { german } else { english })
+}

@@ -1,0 +1,74 @@
+//! What every front with TLS shares: the certificate, read once and followed, and the configuration of HTTPS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use tokio_rustls::TlsAcceptor;
+
+use crate::app::App;
+use crate::certificate::{Certificate, CertificateError};
+
+/// How often the certificate's files are looked at.
+const RELOAD: Duration = Duration::from_secs(5);
+
+/// The certificate of `[ftps]`, made when it is missing; nothing where no service speaks TLS.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn certificate(app: &App) -> Result<Option<Arc<Certificate>>, CertificateError> {
+    let (ftps, web, api) = (&app.config.ftps, &app.config.web, &app.config.api);
+    let is_needed = !(ftps.listen.is_empty() && ftps.implicit_listen.is_empty())
+        || (web.tls && !web.listen.is_empty())
+        || (api.tls && !api.listen.is_empty());
+    if !is_needed {
+        return Ok(None);
+    }
+    let mut names = vec![app.host_name.clone(), "localhost".to_owned()];
+    names.extend(ftps.passive_host.clone());
+    names.push(app.public_host());
+    names.push(web.base_url.host().to_owned());
+    names.sort();
+    names.dedup();
+    let read = Certificate::load_or_make(&ftps.certificate, &ftps.private_key, names, app.now())?;
+    Ok(Some(Arc::new(read)))
+}
+
+/// TLS of pages and API: HTTP/1.1 only, so that nothing that speaks another protocol is led here (ALPACA).
+///
+/// # Errors
+/// What rustls says of the protocol versions.
+pub fn https(certificate: Arc<Certificate>) -> anyhow::Result<TlsAcceptor> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Takes a renewed certificate without a restart.
+pub async fn follow(app: Arc<App>, certificate: Arc<Certificate>) {
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(RELOAD) => {}
+        }
+        let looked_at = Arc::clone(&certificate);
+        let reloaded = tokio::task::spawn_blocking(move || looked_at.reload_if_changed()).await;
+        match reloaded.unwrap_or(Ok(false)) {
+            Ok(false) => {}
+            Ok(true) => {
+                let days = certificate.validity().days_left(app.now());
+                tracing::info!(
+                    days_left = days,
+                    "the certificate has changed; new connections get it"
+                );
+            }
+            Err(error) => {
+                tracing::error!(%error, "the changed certificate cannot be used; the one before stays");
+            }
+        }
+    }
+}
