@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::scanner::Scanner;
 use super::{App, with_app};
 use crate::clamd::{Proof, ceiling};
+use crate::domain::account::Settings;
+use crate::domain::client_defaults::ClientDefaults;
+use crate::mailer::Mailer;
+use crate::store::accounts;
 use crate::{certificate, vault};
 
 /// How a check ended.
@@ -57,15 +61,75 @@ impl App {
         checks.extend(self.check_scanner().await);
         checks.push(self.check_hotfolder().await);
         checks.push(self.check_system_defaults().await);
+        checks.extend(self.check_mail().await);
+        checks.push(self.check_web());
         checks.extend(self.check_certificate().await);
         checks.extend(self.check_ports().await);
         checks
     }
 
+    /// The mail account: reachable, and its password not for everyone to read.
+    async fn check_mail(&self) -> Vec<Check> {
+        let mailer = self.mailer();
+        let ini = self.config.mail.client_ini.display();
+        let place = mailer.describe();
+        let mut checks = vec![match (&mailer, mailer.probe(&self.host_name).await) {
+            (Mailer::Directory(_), _) => Check::warning(
+                "smtp",
+                format!("{ini} names no mail account: mails become {place}"),
+                "write SMTP-Server, Port, Email, Benutzername and Passwort into client.ini",
+            ),
+            (Mailer::Smtp(_), Ok(())) => Check::ok("smtp", place),
+            (Mailer::Smtp(_), Err(error)) => Check::failed(
+                "smtp",
+                error,
+                format!("correct the mail account in {ini}; mails wait for three days"),
+            ),
+        }];
+        if self.client_ini.is_open_to_all() {
+            checks.push(Check::warning(
+                "client.ini",
+                format!("{ini} holds a password and can be read by everyone"),
+                format!("chmod o= {ini}"),
+            ));
+        }
+        checks
+    }
+
+    fn check_web(&self) -> Check {
+        let web = &self.config.web;
+        let url = web.base_url.to_string();
+        if web.listen.is_empty() {
+            return Check::warning(
+                "web",
+                "off: links in mails lead nowhere",
+                "set web.listen, or hand passwords over yourself",
+            );
+        }
+        if web.base_url.is_https() {
+            Check::ok("web", url)
+        } else if web.base_url.is_loopback() {
+            Check::warning(
+                "web",
+                format!("links in mails begin with {url}, which works on this machine only"),
+                "set web.base_url to the address that customers reach, with https://",
+            )
+        } else {
+            Check::failed(
+                "web",
+                format!("{url} is not HTTPS: nobody can log in there"),
+                "set web.base_url to https://…, with web.tls = true or a proxy in front",
+            )
+        }
+    }
+
     /// The certificate of FTPS: there, valid, and for how long.
     async fn check_certificate(self: &Arc<Self>) -> Option<Check> {
         let ftps = &self.config.ftps;
-        if ftps.listen.is_empty() && ftps.implicit_listen.is_empty() {
+        let (web, api) = (&self.config.web, &self.config.api);
+        let is_needed =
+            !(ftps.listen.is_empty() && ftps.implicit_listen.is_empty()) || web.tls || api.tls;
+        if !is_needed {
             return None;
         }
         let (chain, key) = (ftps.certificate.clone(), ftps.private_key.clone());
@@ -230,14 +294,18 @@ impl App {
     }
 
     async fn check_system_defaults(&self) -> Check {
-        let text = crate::store::accounts::system_default(self.store.db(), "ptportal").await;
-        match text.map(|t| crate::domain::account::Settings::from_json(&t.unwrap_or_default())) {
-            Ok(Ok(_)) => Check::ok("system default", "ptportal reads well"),
-            Ok(Err(error)) => Check::failed(
-                "system default",
-                error,
-                "set its keys anew with `default set ptportal`",
-            ),
+        let read = async {
+            let account = accounts::system_default(self.store.db(), "ptportal").await?;
+            let client = accounts::system_default(self.store.db(), "clients").await?;
+            let account = Settings::from_json(&account.unwrap_or_default());
+            let client = ClientDefaults::from_json(&client.unwrap_or_default());
+            crate::store::Result::Ok(account.map(drop).and(client.map(drop)))
+        };
+        match read.await {
+            Ok(Ok(())) => Check::ok("system default", "ptportal and clients read well"),
+            Ok(Err(error)) => {
+                Check::failed("system default", error, "set its keys anew with `default set`")
+            }
             Err(error) => {
                 Check::failed("system default", error.to_string(), "look at the database")
             }
@@ -249,8 +317,12 @@ impl App {
         let is_serving = vault::lock(&self.config.data_dir, true).is_err();
         let mut checks = Vec::new();
         let ftps = self.config.ftps.listen.iter().chain(&self.config.ftps.implicit_listen);
-        let sftp = self.config.sftp.listen.iter().map(|address| ("sftp port", address));
-        for (name, address) in sftp.chain(ftps.map(|address| ("ftps port", address))) {
+        let named = |name: &'static str| move |address| (name, address);
+        let all = self.config.sftp.listen.iter().map(named("sftp port"));
+        let all = all.chain(ftps.map(named("ftps port")));
+        let all = all.chain(self.config.web.listen.iter().map(named("web port")));
+        let all = all.chain(self.config.api.listen.iter().map(named("api port")));
+        for (name, address) in all {
             checks.push(match tokio::net::TcpListener::bind(address).await {
                 Ok(_) => Check::ok(name, format!("{address} is free")),
                 Err(_) if is_serving => Check::ok(name, format!("{address} is served")),

@@ -16,6 +16,8 @@ fn environment() -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION);
+    // It would print everything that a template is given.
+    environment.remove_global("debug");
     environment.set_formatter(write_value);
     environment
 }

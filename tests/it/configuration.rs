@@ -37,7 +37,8 @@ fn mistakes_stop_the_start_with_file_line_and_key() {
     check("[scan]\nwindwo = \"16MiB\"\n", "scan.windwo");
     check("[scan]\nwindow = \"16 parsecs\"\n", "scan.window");
     check("[limits]\nconnections = \"many\"\n", "limits.connections");
-    check("[web]\nlisten = [\"[::]:8080\"]\n", "not part of this version");
+    check("[web]\nlisten = [\"[::]:8080\"]\n", "would carry passwords in clear");
+    check("[hooks]\ndir = \"hooks\"\n", "not part of this version");
     check("[ftps]\npassive_ports = \"51000-50000\"\n", "ends before it begins");
     check("[scan]\nclamd = \"off\"\n", "accept_unscanned");
 }

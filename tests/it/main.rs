@@ -28,6 +28,8 @@ mod ftps;
 mod ftps_attacks;
 mod ftps_uploads;
 mod limits;
+mod mails;
+mod portal;
 mod protocol;
 mod scanning;
 mod store;

@@ -2,7 +2,9 @@
 
 pub(crate) mod clamd;
 pub(crate) mod clients;
+pub(crate) mod http;
 pub(crate) mod instance;
+pub(crate) mod smtp;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,0 +1,573 @@
+//! From the order to the customer's first login: API, import folder, command line; accounts, mails, links, pages.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::eventually;
+use crate::support::http::curl;
+use crate::support::instance::{Instance, PASSWORD, Setup};
+use crate::support::smtp::{Mail, Smtp, read_mail};
+
+const NEW_PASSWORD: &str = "Plakate kleben an der Wand 8";
+
+fn ini(port: u16, create: u8, send: u8, reminder: u8) -> String {
+    format!(
+        "SMTP-Server = 127.0.0.1 ; unser Server\nPort = {port}\nEmail = portal@druckerei.example\n\
+         portal_create_uplogin_automatically = {create}; 0/1\n\
+         portal_send_uplogin_email_automatically = {send}\n\
+         portal_reminder_email_automatically = {reminder}\n"
+    )
+}
+
+/// An instance whose client.ini says so; PTworkflow's file may change while the server runs.
+fn portal(name: &str, port: u16, switches: (u8, u8, u8)) -> Instance {
+    let portal = Setup::new().without_scanner().start(name);
+    set_ini(&portal, port, switches);
+    portal
+}
+
+fn set_ini(portal: &Instance, port: u16, (create, send, reminder): (u8, u8, u8)) {
+    std::fs::write(portal.file("client.ini"), ini(port, create, send, reminder)).unwrap();
+}
+
+fn order(client: &str, project: &str, tickets: &[&str]) -> Value {
+    let tickets: Vec<Value> = tickets
+        .iter()
+        .map(|no| json!({"ticket_no": no, "job_description": format!("Teil {no}"), "due_date": "2026-12-20"}))
+        .collect();
+    json!({
+        "client": {"client_no": client, "name": "Müller & Söhne", "email": "firma@kunde.example", "create_hotfolder": true},
+        "project": {"project_no": project, "job_description": "Plakate", "due_date": "2026-12-24"},
+        "tickets": tickets,
+    })
+}
+
+fn mails_of(portal: &Instance, client: &str) -> Vec<Value> {
+    let all = portal.cli(&["mail", "list"]);
+    let mut mails: Vec<Value> =
+        all.as_array().unwrap().iter().filter(|m| m["client_no"] == client).cloned().collect();
+    mails.reverse();
+    mails
+}
+
+fn states(mails: &[Value]) -> Vec<(&str, &str)> {
+    mails.iter().map(|m| (m["template"].as_str().unwrap(), m["state"].as_str().unwrap())).collect()
+}
+
+/// The activation mail of a new order, and its link.
+fn invited(portal: &Instance, smtp: &Smtp, client: &str) -> (Mail, String) {
+    let before = smtp.mails().len();
+    let token = portal.token(client);
+    portal.api(&token, "POST", "/projects", Some(&order(client, client, &[]))).is(201);
+    let mail = smtp.until_mails(before + 1).pop().unwrap();
+    let link = mail.link();
+    (mail, link)
+}
+
+fn activate(link: &str, password: &str) -> u16 {
+    let password = format!("password={password}");
+    let repeat = password.replacen("password", "password_repeat", 1);
+    let fields = ["--data-urlencode", &password, "--data-urlencode", &repeat, link];
+    curl(&fields).status
+}
+
+fn log_in(portal: &Instance, username: &str, password: &str) -> u16 {
+    let fields = [format!("username={username}"), format!("password={password}")];
+    portal.page("/", &["--data-urlencode", &fields[0], "--data-urlencode", &fields[1]]).status
+}
+
+#[test]
+fn an_order_leads_to_a_login_without_a_hand_of_staff() {
+    let smtp = Smtp::start("ok");
+    let portal = portal("way", smtp.port, (1, 1, 0));
+    let token = portal.token("mis");
+    let answer =
+        portal.api(&token, "POST", "/projects", Some(&order("2001", "P-1", &["T1"]))).is(201);
+    let told = answer.json();
+    assert_eq!(told["folders"], json!(["P-1/Eingehend", "P-1/In Bearbeitung", "P-1/Final"]));
+    assert_eq!(told["decision"]["account_created"], true);
+    assert_eq!(
+        (&told["account"]["username"], &told["account"]["activated"]),
+        (&json!("2001"), &json!(false))
+    );
+    let mail = smtp.until_mails(1).pop().unwrap();
+    assert_eq!(mail.header("From"), "portal@druckerei.example");
+    assert_eq!(mail.header("To"), "firma@kunde.example");
+    assert!(mail.html.contains(&mail.link()) && mail.text.contains("2001"), "{mail:#?}");
+    let link = mail.link();
+    // What mail scanners do.
+    for _ in 0..25 {
+        assert_eq!(curl(&[&link]).is(200).header("cache-control"), Some("no-store"));
+        assert_eq!(curl(&["-I", &link]).status, 200);
+    }
+    assert_eq!(activate(&link, "kurz"), 422);
+    assert_eq!(activate(&link, NEW_PASSWORD), 303);
+    assert_eq!(activate(&link, NEW_PASSWORD), 410);
+    let row = portal.cli(&["account", "show", "2001"]);
+    assert_eq!((&row["checked"], &row["first_login"]), (&json!(false), &Value::Null));
+    assert!(row["activation_time"].is_string(), "{row:#}");
+    // The first login over any protocol.
+    let config = portal.file("curl.conf");
+    std::fs::write(&config, format!("user = \"2001:{NEW_PASSWORD}\"\n")).unwrap();
+    let listed = Command::new("curl")
+        .args(["-sS", "--ssl-reqd", "-k", "--config"])
+        .arg(&config)
+        .arg(format!("ftp://127.0.0.1:{}/", portal.ftps_port))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("P-1"), "{listed:?}");
+    let row = portal.cli(&["account", "show", "2001"]);
+    assert_eq!((&row["checked"], &row["activated"]), (&json!(true), &json!(true)));
+    assert_eq!(portal.events("account.activated").len(), 1);
+    assert!(
+        !portal.log().contains(NEW_PASSWORD) && !portal.log().contains(&link),
+        "no secret in the log"
+    );
+}
+
+#[test]
+fn the_same_announcement_again_changes_nothing_and_mails_nothing() {
+    let smtp = Smtp::start("ok");
+    let portal = portal("again", smtp.port, (1, 1, 2));
+    let token = portal.token("mis");
+    let first = order("2001", "P-1", &["T1", "T2"]);
+    portal.api(&token, "POST", "/projects", Some(&first)).is(201);
+    smtp.until_mails(1);
+    let before = (portal.cli(&["project", "list"]), portal.cli(&["client", "list"]));
+    for _ in 0..3 {
+        let again = portal.api(&token, "POST", "/projects", Some(&first)).is(200).json();
+        assert_eq!((&again["created"], &again["decision"]["mails"]), (&json!(false), &json!([])));
+    }
+    std::fs::write(portal.file("order.part"), first.to_string()).unwrap();
+    std::fs::rename(portal.file("order.part"), portal.file("data/import/order.json")).unwrap();
+    eventually("the file is taken", || portal.file("data/import/done/order.json").exists());
+    assert_eq!(before, (portal.cli(&["project", "list"]), portal.cli(&["client", "list"])));
+    assert_eq!(mails_of(&portal, "2001").len(), 1);
+    // Twenty at once: one makes it, the others see it.
+    let second = order("2002", "P-2", &["T1"]);
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let ask = || portal.api(&token, "POST", "/projects", Some(&second)).status;
+        let running: Vec<_> = (0..20).map(|_| scope.spawn(ask)).collect();
+        running.into_iter().map(|r| r.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|status| **status == 201).count(), 1, "{answers:?}");
+    assert!(answers.iter().all(|status| matches!(status, 200 | 201)), "{answers:?}");
+    assert_eq!(mails_of(&portal, "2002").len(), 1);
+    // A closed project stays closed until something changes.
+    portal.api(&token, "POST", "/projects/P-1/close", None).is(200);
+    let again = portal.api(&token, "POST", "/projects", Some(&first)).is(200).json();
+    assert_eq!((&again["project"]["state"], &again["folders"]), (&json!("closed"), &json!([])));
+    let more = order("2001", "P-1", &["T1", "T2", "T3"]);
+    let opened = portal.api(&token, "POST", "/projects", Some(&more)).is(201).json();
+    assert_eq!(opened["project"]["state"], "open");
+}
+
+#[test]
+fn the_rows_of_the_decision_table_through_the_api() {
+    let smtp = Smtp::start("ok");
+    let portal = portal("table", smtp.port, (0, 0, 0));
+    let token = portal.token("mis");
+    let announce = |body: &Value| portal.api(&token, "POST", "/projects", Some(body)).json();
+    // Not meant for the portal.
+    let mut body = order("3000", "A-0", &[]);
+    body["client"]["create_hotfolder"] = json!(false);
+    assert_eq!(announce(&body)["decision"]["access"], "not-meant");
+    // No account, and none is made.
+    let told = announce(&order("3001", "A-1", &[]));
+    assert_eq!(
+        (&told["decision"]["access"], &told["account"]),
+        (&json!("no-access-yet"), &Value::Null)
+    );
+    // Made by hand later: the open project appears, and one mail tells of it.
+    let account = portal.cli(&["account", "create", "3001"]);
+    assert_eq!(account["status"], "active");
+    let mails = mails_of(&portal, "3001");
+    assert_eq!(states(&mails), [("Hotfolder Portalzugang", "draft")]);
+    assert!(
+        mails[0]["reason"].as_str().unwrap().contains("portal_send_uplogin_email_automatically")
+    );
+    assert_eq!(portal.cli(&["project", "show", "A-1"])["access"], "ok");
+    // With the switch the next announcement sends the draft that waits.
+    set_ini(&portal, smtp.port, (1, 1, 0));
+    announce(&order("3001", "A-2", &[]));
+    smtp.until_mails(1);
+    assert_eq!(mails_of(&portal, "3001").len(), 1);
+    // Nothing more within a day.
+    announce(&order("3001", "A-3", &[]));
+    assert_eq!(mails_of(&portal, "3001").len(), 1);
+    // Inactive: recorded, no folder, no mail.
+    portal.cli(&["account", "disable", "3001"]);
+    let told = announce(&order("3001", "A-4", &[]));
+    assert_eq!((&told["decision"]["access"], &told["folders"]), (&json!("inactive"), &json!([])));
+    portal.cli(&["account", "enable", "3001"]);
+    // Activated: reminders as the third switch says, whatever the second.
+    portal.cli(&["account", "set", "3001", "language=de"]);
+    let set = portal
+        .try_cli_with_input(&["account", "password", "3001", "--stdin"], &format!("{PASSWORD}\n"));
+    assert!(set.status.success());
+    announce(&order("3001", "B-0", &["T1"]));
+    assert_eq!(mails_of(&portal, "3001").len(), 1);
+    set_ini(&portal, smtp.port, (1, 0, 1));
+    announce(&order("3001", "B-1", &["T1"]));
+    announce(&order("3001", "B-1", &["T1", "T2"]));
+    set_ini(&portal, smtp.port, (1, 0, 2));
+    announce(&order("3001", "B-2", &[]));
+    announce(&order("3001", "B-2", &["T1", "T2"]));
+    let mails = mails_of(&portal, "3001");
+    let about: Vec<_> = mails[1..].iter().map(|m| (&m["project_no"], &m["ticket_no"])).collect();
+    let (one, two, none) = (json!("B-1"), json!("B-2"), Value::Null);
+    assert_eq!(about, [(&one, &none), (&two, &json!("T1")), (&two, &json!("T2"))]);
+    let texts = smtp.until_mails(4);
+    let last = texts.last().unwrap();
+    assert!(last.text.contains("Teil T") && last.text.contains("B-2"), "{}", last.text);
+    assert!(!last.text.contains("/activate/"), "no token where none belongs");
+}
+
+#[test]
+fn the_address_is_chosen_by_contact_favourite_and_client() {
+    let smtp = Smtp::start("ok");
+    let portal = portal("address", smtp.port, (1, 1, 1));
+    let token = portal.token("mis");
+    let mut body = order("4001", "P-1", &[]);
+    body["client"]["email"] = Value::Null;
+    portal.api(&token, "POST", "/projects", Some(&body)).is(201);
+    let mails = mails_of(&portal, "4001");
+    assert_eq!(mails[0]["state"], "draft");
+    assert!(mails[0]["reason"].as_str().unwrap().contains("no address"), "{mails:?}");
+    let id = mails[0]["id"].as_str().unwrap();
+    let refused = portal.try_cli(&["mail", "send", id]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no address"));
+    portal.cli(&["client", "set", "4001", "--email", "firma@kunde.example"]);
+    portal.cli(&["mail", "send", id]);
+    assert_eq!(smtp.until_mails(1)[0].header("To"), "firma@kunde.example");
+    let set = portal
+        .try_cli_with_input(&["account", "password", "4001", "--stdin"], &format!("{PASSWORD}\n"));
+    assert!(set.status.success());
+    portal.cli(&[
+        "contact",
+        "add",
+        "4001",
+        "--name",
+        "Erika Muster",
+        "--email",
+        "erika@kunde.example",
+        "--favourite",
+    ]);
+    portal.api(&token, "POST", "/projects", Some(&order("4001", "P-2", &[]))).is(201);
+    assert_eq!(smtp.until_mails(2)[1].header("To"), "Erika Muster <erika@kunde.example>");
+    let mut body = order("4001", "P-3", &[]);
+    body["project"]["contact"] =
+        json!({"name": "Jörg \"Joe\" Müller", "email": "joerg@kunde.example"});
+    portal.api(&token, "POST", "/projects", Some(&body)).is(201);
+    assert!(smtp.until_mails(3)[2].header("To").contains("joerg@kunde.example"));
+    let contacts = portal.cli(&["contact", "list", "4001"]);
+    assert_eq!(contacts.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn orders_as_xml_and_bad_files_in_the_import_folder() {
+    let portal = portal("import", 1, (0, 0, 0));
+    let put = |name: &str, text: &[u8]| {
+        std::fs::write(portal.file("data/.part"), text).unwrap();
+        std::fs::rename(portal.file("data/.part"), portal.file("data/import").join(name)).unwrap();
+    };
+    put("good.xml", include_bytes!("../../templates/import/order.xml"));
+    put("bad.xml", b"<project><client><client_no>1</client_no></client></project>");
+    put("bad.json", b"{\"client\": {\"client_no\": \"1\", \"email\": \"x\"}, \"project\": {\"project_no\": \"P\"}}");
+    put("nothing.txt", b"");
+    put(".hidden.json", b"{");
+    std::os::unix::fs::symlink("/etc/passwd", portal.file("data/import/link.json")).unwrap();
+    eventually("all are taken", || {
+        portal.file("data/import/done/good.xml").exists()
+            && ["bad.xml", "bad.json", "nothing.txt"].iter().all(|name| {
+                portal.file("data/import/failed").join(format!("{name}.error.txt")).exists()
+            })
+    });
+    let reason = |name: &str| {
+        std::fs::read_to_string(portal.file("data/import/failed").join(format!("{name}.error.txt")))
+            .unwrap()
+    };
+    assert!(reason("bad.xml").contains("missing field `project`"), "{}", reason("bad.xml"));
+    assert!(reason("bad.json").contains("client.email"), "{}", reason("bad.json"));
+    assert!(
+        portal.file("data/import/.hidden.json").exists()
+            && portal.file("data/import/link.json").exists()
+    );
+    let project = portal.cli(&["project", "show", "2026/0815-1"]);
+    assert_eq!(project["tickets"].as_array().unwrap().len(), 2);
+    assert_eq!(portal.cli(&["client", "show", "10042"])["name"], "Gasthof Müller & Söhne GmbH");
+    assert_eq!(portal.events("import.failed").len(), 3);
+}
+
+#[test]
+fn the_api_admits_only_good_tokens_and_says_what_is_wrong() {
+    let portal = portal("tokens", 1, (0, 0, 0));
+    let token = portal.token("mis");
+    let routes = [
+        ("GET", "/projects"),
+        ("POST", "/projects"),
+        ("GET", "/projects/2026-0815"),
+        ("POST", "/projects/2026-0815/close"),
+        ("GET", "/uploads"),
+        ("GET", "/clients/1001"),
+        ("PUT", "/clients/1001"),
+        ("POST", "/accounts/acme/enable"),
+        ("POST", "/accounts/acme/disable"),
+        ("POST", "/accounts/acme/link"),
+    ];
+    let scoped = portal.cli(&["token", "create", "pull", "--scope", "pull"]);
+    let pull = scoped["token"].as_str().unwrap().to_owned();
+    portal.token("gone");
+    let gone = portal.token("gone-too");
+    portal.cli(&["token", "revoke", "gone-too"]);
+    for (method, path) in routes {
+        for bad in ["", "x", &gone] {
+            let answer = portal.api(bad, method, path, None).is(401);
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+            assert!(answer.header("www-authenticate").is_some());
+        }
+        portal.api(&pull, method, path, None).is(403);
+    }
+    assert_eq!(portal.cli(&["account", "show", "acme"])["status"], "active");
+    portal.api(&token, "GET", "/projects/nothing", None).is(404);
+    portal.api(&token, "DELETE", "/projects", None).is(405);
+    portal.api(&token, "PUT", "/clients/77", Some(&json!({"name": "Neu"}))).is(201);
+    portal.api(&token, "PUT", "/clients/77", Some(&json!({"name": "Neu & Alt"}))).is(200);
+    assert_eq!(portal.api(&token, "GET", "/clients/77", None).json()["name"], "Neu & Alt");
+    let other = order("77", "2026-0815", &[]);
+    let answer = portal.api(&token, "POST", "/projects", Some(&other)).is(409).json();
+    assert!(
+        answer["title"].is_string()
+            && answer["detail"].as_str().unwrap().contains("another client")
+    );
+    let mut bad = order("78", "P", &[]);
+    bad["project"]["due_date"] = json!("24.12.2026");
+    bad["client"]["email"] = json!("nobody");
+    let answer = portal.api(&token, "POST", "/projects", Some(&bad)).is(422).json();
+    assert_eq!(answer["errors"].as_array().unwrap().len(), 2, "{answer:#}");
+    assert!(
+        portal.try_cli(&["client", "show", "78"]).status.code() == Some(1),
+        "nothing half done"
+    );
+    let link = portal.api(&token, "POST", "/accounts/acme/link", None).is(200).json();
+    assert!(link["link"].as_str().unwrap().contains("/activate/"));
+    portal.api(&token, "POST", "/accounts/acme/disable", None).is(200);
+    assert_eq!(curl(&[link["link"].as_str().unwrap()]).status, 404, "the account may not be used");
+    let open =
+        curl(&[&format!("http://127.0.0.1:{}/api/v1/openapi.json", portal.api_port)]).is(200);
+    assert_eq!(open.json()["openapi"].as_str().unwrap()[..3].to_owned(), "3.1");
+}
+
+#[test]
+fn links_are_used_once_and_three_live_at_most() {
+    let smtp = Smtp::start("ok");
+    let portal = portal("links", smtp.port, (1, 1, 0));
+    let (_, first) = invited(&portal, &smtp, "5001");
+    let links: Vec<String> = (0..3)
+        .map(|_| portal.cli(&["account", "link", "5001"])["link"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(curl(&[&first]).status, 410, "the oldest of four");
+    assert!(links.iter().all(|link| curl(&[link]).status == 200));
+    // Twenty clicks at once.
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..20).map(|_| scope.spawn(|| activate(&links[0], NEW_PASSWORD))).collect();
+        running.into_iter().map(|r| r.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|status| **status == 303).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 410).count(), 19, "{answers:?}");
+    assert!(links[1..].iter().all(|link| curl(&[link]).status == 410), "one success ends all");
+    assert_eq!(log_in(&portal, "5001", NEW_PASSWORD), 303);
+    assert_eq!(curl(&[&format!("{first}x")]).status, 404);
+    assert_eq!(log_in(&portal, "5001", "ein falsches Kennwort"), 401);
+}
+
+#[test]
+fn a_link_expires() {
+    let portal =
+        Setup::new().without_scanner().set("portal", "link_ttl", "\"2s\"").start("expires");
+    let link = portal.cli(&["account", "link", "acme"])["link"].as_str().unwrap().to_owned();
+    eventually("the link expires", || curl(&[&link]).status == 410);
+    assert_eq!(activate(&link, NEW_PASSWORD), 410);
+    assert!(curl(&[&link]).body.contains("name=\"username\""), "a new one is offered");
+}
+
+#[test]
+fn a_new_link_is_mailed_to_who_is_known_and_the_page_tells_nobody() {
+    let smtp = Smtp::start("ok");
+    let portal = portal("new-link", smtp.port, (1, 1, 0));
+    invited(&portal, &smtp, "6001");
+    let ask = |name: &str| {
+        let field = format!("username={name}");
+        portal.page("/link", &["-H", "Accept-Language: de", "--data-urlencode", &field])
+    };
+    let strip = |body: &str| {
+        let lines = body.lines().filter(|line| !line.contains("csrf"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let answers: Vec<String> = ["6001", "nobody", "6001", "' OR 1=1 --", ""]
+        .iter()
+        .map(|name| strip(&ask(name).is(200).body))
+        .collect();
+    assert!(answers.iter().all(|body| *body == answers[0]), "{answers:#?}");
+    let mails = smtp.until_mails(2);
+    assert!(mails[1].link().starts_with("http://localhost"), "{:#?}", mails[1]);
+    assert_eq!(activate(&mails[1].link(), NEW_PASSWORD), 303);
+    eventually("all wishes are answered", || portal.events("link.requested").len() == 2);
+    assert_eq!(smtp.mails().len(), 2, "one a minute for each name");
+    for _ in 0..5 {
+        ask("nobody");
+    }
+    let limited = ask("nobody").is(429);
+    assert!(limited.header("retry-after").is_some());
+}
+
+#[test]
+fn a_foreign_host_or_form_is_refused() {
+    let portal = portal("foreign", 1, (0, 0, 0));
+    portal.set_password(PASSWORD);
+    for arguments in [
+        &["-H", "Host: evil.example"][..],
+        &["-H", "Host: evil.example", "-H", "X-Forwarded-Host: localhost"],
+        &["--request-target", "http://evil.example/link"],
+    ] {
+        let answer = portal.page("/link", arguments).is(421);
+        assert!(!answer.body.contains("evil"), "{}", answer.body);
+    }
+    let (user, password) = (format!("username={}", "acme"), format!("password={PASSWORD}"));
+    let form = ["--data-urlencode", &user, "--data-urlencode", &password];
+    for header in ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Origin: null"] {
+        portal.page("/", &[&form[..], &["-H", header]].concat()).is(403);
+    }
+    let jar = portal.file("jar").display().to_string();
+    let entered = portal.page("/", &[&form[..], &["-c", &jar]].concat()).is(303);
+    assert_eq!(entered.header("location"), Some("/home"));
+    portal.page("/home", &["-b", &jar]).is(200);
+    // After login the secret of the session is needed.
+    portal.page("/logout", &["-b", &jar, "-d", "csrf=x"]).is(403);
+    portal.page("/home/keys", &["-b", &jar, "-d", "key=x"]).is(403);
+    portal.page("/home", &["-b", &jar]).is(200);
+    // Disabling ends sessions of pages too.
+    portal.cli(&["account", "disable", "acme"]);
+    portal.page("/home", &["-b", &jar]).is(303);
+    let headers = portal.page("/", &[]);
+    for (name, part) in [
+        ("content-security-policy", "default-src 'none'"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert!(headers.header(name).is_some_and(|value| value.contains(part)), "{name}");
+    }
+}
+
+#[test]
+fn a_password_guesser_is_banned_while_the_customer_gets_in_from_elsewhere() {
+    let portal = Setup::new()
+        .without_scanner()
+        .set("limits", "ban_after", "5")
+        .set("web", "trusted_proxies", "[\"127.0.0.1\"]")
+        .start("guesser");
+    portal.set_password(PASSWORD);
+    let try_one = |from: &str, password: &str| {
+        let field = format!("password={password}");
+        let from = format!("X-Forwarded-For: {from}");
+        portal.page("/", &["-H", &from, "-d", "username=acme", "--data-urlencode", &field]).status
+    };
+    let answers: Vec<u16> =
+        (0..7).map(|n| try_one("192.0.2.66", &format!("geraten-{n}-xyz"))).collect();
+    assert_eq!(answers[..5], [401; 5]);
+    assert_eq!(answers[5..], [403; 2]);
+    assert_eq!(try_one("198.51.100.7", PASSWORD), 303);
+    let bans = portal.cli(&["ban", "list"]);
+    assert_eq!(bans[0]["address"], "192.0.2.66");
+    portal.cli(&["ban", "remove", "192.0.2.66"]);
+    eventually("the ban is lifted", || try_one("192.0.2.66", PASSWORD) == 303);
+}
+
+#[test]
+fn sixty_four_logins_at_once_all_answer_in_little_memory() {
+    let portal =
+        Setup::new().without_scanner().set("limits", "connections_per_ip", "100").start("storm");
+    portal.set_password(PASSWORD);
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        // Half of them wrong, so that no memory of good ones helps.
+        let ask = |n: u32| {
+            let password =
+                if n.is_multiple_of(2) { PASSWORD.to_owned() } else { format!("falsch, die {n}.") };
+            let portal = &portal;
+            move || {
+                let from = format!("--interface 127.0.0.{}", n % 8 + 1);
+                let mut arguments: Vec<&str> = from.split(' ').collect();
+                let field = format!("password={password}");
+                arguments.extend(["-d", "username=acme", "--data-urlencode", &field]);
+                portal.page("/", &arguments).status
+            }
+        };
+        let running: Vec<_> = (0..64).map(|n| scope.spawn(ask(n))).collect();
+        running.into_iter().map(|r| r.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|status| **status == 303).count(), 32, "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 401).count(), 32, "{answers:?}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", portal.server_id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    println!("peak of 64 logins: {peak} kB");
+    assert!(peak < 150 * 1024, "{peak} kB");
+}
+
+#[test]
+fn accounts_of_another_system_keep_their_passwords() {
+    let portal = portal("imported", 1, (0, 0, 0));
+    let crypt =
+        Command::new("openssl").args(["passwd", "-6", "-salt", "saltsalt", PASSWORD]).output();
+    let sha512 = String::from_utf8(crypt.unwrap().stdout).unwrap().trim().to_owned();
+    let key = std::fs::read_to_string(portal.file("id.pub")).unwrap();
+    let table = format!(
+        "username;client_no;password_hash;keys;client_name\nalt;7001;{sha512};{}|;Alt & Co\n",
+        key.trim()
+    );
+    std::fs::write(portal.file("accounts.csv"), &table).unwrap();
+    let file = portal.file("accounts.csv").display().to_string();
+    portal.cli(&["account", "import", &file]);
+    assert_eq!(log_in(&portal, "alt", "etwas ganz anderes"), 401);
+    assert_eq!(log_in(&portal, "alt", PASSWORD), 303);
+    eventually("the hash is replaced", || {
+        portal.log().contains("the imported password hash is argon2id now")
+    });
+    assert_eq!(log_in(&portal, "alt", PASSWORD), 303);
+    // All or nothing.
+    let again = format!("{table}neu;7002;;;\n");
+    std::fs::write(portal.file("accounts.csv"), again.replace("\nneu", "\nalt;7002;;;\nneu"))
+        .unwrap();
+    let refused = portal.try_cli(&["account", "import", &file]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing was imported"));
+    assert!(!portal.try_cli(&["account", "show", "neu"]).status.success());
+}
+
+#[test]
+fn without_a_mail_account_mails_become_files() {
+    let portal = Setup::new().without_scanner().start("files");
+    std::fs::write(
+        portal.file("client.ini"),
+        "portal_create_uplogin_automatically=1\nportal_send_uplogin_email_automatically=1\n",
+    )
+    .unwrap();
+    let token = portal.token("mis");
+    portal.api(&token, "POST", "/projects", Some(&order("8001", "P-1", &[]))).is(201);
+    let folder = portal.file("data/mail");
+    let files = || {
+        std::fs::read_dir(&folder)
+            .map_or(0, |dir| dir.flatten().filter(|f| f.path().extension().is_some()).count())
+    };
+    eventually("the file is there", || files() == 1);
+    let path = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let mail = read_mail(&path);
+    assert_eq!(curl(&[&mail.link()]).status, 200);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(mails_of(&portal, "8001")[0]["state"], "sent");
+}
