@@ -14,9 +14,14 @@
 //! | [`clamd`] | clamd: scans, strict replies, canaries |
 //! | [`hotfolder`] | the print shop's share |
 //! | [`certificate`] | the TLS certificate: read, made, reloaded |
-//! | [`app`] | use cases: login, session, upload, scan queue, mirror, recovery, what operators do |
+//! | [`mailer`] | mails to a mail server, or into files |
+//! | [`template`] | mails that operators write, and the portal's pages |
+//! | [`app`] | use cases: login, session, upload, scan queue, mirror, recovery, orders, links, mails, what operators do |
 //! | [`sftp`] | FRONT SFTP on russh |
 //! | [`ftps`] | FRONT FTPS on tokio-rustls |
+//! | [`web`] | FRONT the customers' pages |
+//! | [`api`] | FRONT the order API |
+//! | [`http`], [`tls`] | what stands before pages and API: connections, limits, who is calling; the certificate |
 //! | [`admin`] | FRONT metrics, health and readiness, never public |
 //! | [`guard`], [`listen`] | what stands before every front: sockets, limits and bans |
 //! | [`serve`] | start and stop order |
@@ -33,6 +38,16 @@
 //!    is answered from a task; an FTPS session is one task with its transfer as a future beside it (`ftps::client`).
 //! 6. What one protocol forbids the other forbids too: both call [`app::session::Session`], and each turns one
 //!    [`domain::refusal::Refusal`] into its own codes in one table (`sftp::status`, `ftps::reply`).
+//!
+//! 7. A link is used once, by who sets a password with it: [`app::activation`] takes it in the transaction that sets the
+//!    password; tokens are made when a mail is sent and stored as hashes.
+//!
+//! # One order, walked
+//!
+//! `api::orders` (or `app::import_folder`, or `cli`) reads an [`domain::announcement::Announcement`], checked as a whole →
+//! [`app::App::announce`] writes client, project, tickets, account and mails in one transaction, as
+//! [`domain::decision::decide`] says → `app::mails` claims the mail, makes the token, fills the template, hands it to
+//! [`mailer`] → the customer's POST on `web::activation` → [`app::App::activate`] → login, over any protocol.
 //!
 //! # One upload, walked
 //!

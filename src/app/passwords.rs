@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::password_hash::PasswordHasher;
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
@@ -179,8 +179,7 @@ pub fn importable(hash: &str) -> Result<(), String> {
         };
     }
     if hash.starts_with("$argon2") {
-        let parsed = argon2::password_hash::phc::PasswordHash::new(hash)
-            .map_err(|e| format!("not an argon2 hash: {e}"))?;
+        let parsed = PasswordHash::new(hash).map_err(|e| format!("not an argon2 hash: {e}"))?;
         let parameters =
             Params::try_from(&parsed).map_err(|e| format!("not an argon2 hash: {e}"))?;
         let is_dear = parameters.m_cost() > 262_144 || parameters.t_cost() > 10;
@@ -198,6 +197,8 @@ pub fn is_outdated(hash: &str) -> bool {
 /// The gate in front of argon2id.
 pub struct Passwords {
     permits: Arc<Semaphore>,
+    /// The working memory of each permit, kept: freed and taken anew by changing threads it would add up.
+    memory: Arc<Mutex<Vec<Memory>>>,
     process_key: [u8; 32],
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
     /// A hash of nothing, so that an unknown name takes as long as a known one.
@@ -212,6 +213,7 @@ impl Passwords {
         getrandom::fill(&mut process_key).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
         Ok(Self {
             permits: Arc::new(Semaphore::new(PERMITS)),
+            memory: Arc::default(),
             process_key,
             remembered: Mutex::default(),
             decoy: hash("a decoy that nobody can type\0")?,
@@ -228,7 +230,9 @@ impl Passwords {
         let hash = stored.map_or_else(|| self.decoy.clone(), |(hash, _)| hash.to_owned());
         let normal: String = password.nfc().collect();
         let Ok(_permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
-        let checked = tokio::task::spawn_blocking(move || verify(&hash, &normal)).await;
+        let memory = Arc::clone(&self.memory);
+        let check = move || with_memory(&memory, |memory| verify(&hash, &normal, memory));
+        let checked = tokio::task::spawn_blocking(check).await;
         let right = checked.unwrap_or(false) && stored.is_some();
         if right {
             self.remember(key);
@@ -245,7 +249,9 @@ impl Passwords {
         let Ok(Ok(_permit)) = tokio::time::timeout(HASH_WAIT, permit).await else {
             anyhow::bail!("too many logins at this moment; try again in a minute");
         };
-        tokio::task::spawn_blocking(move || hash(&normal)).await?
+        let memory = Arc::clone(&self.memory);
+        let make = move || with_memory(&memory, |memory| hash_in(&normal, memory));
+        tokio::task::spawn_blocking(make).await?
     }
 
     fn cache_key(&self, stored: Option<(&str, i64)>, password: &str) -> [u8; 32] {
@@ -276,9 +282,35 @@ impl Passwords {
     }
 }
 
-fn argon2id() -> anyhow::Result<Argon2<'static>> {
-    let params = Params::new(19_456, 2, 1, None).map_err(|e| anyhow::anyhow!("argon2: {e}"))?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+/// What one hash works in.
+type Memory = Vec<Block>;
+
+/// Lends the memory of a permit. A panic in `work` loses it, and the next one is made anew.
+fn with_memory<T>(all: &Mutex<Vec<Memory>>, work: impl FnOnce(&mut Memory) -> T) -> T {
+    let taken = all.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut memory = taken.unwrap_or_default();
+    let done = work(&mut memory);
+    // An imported hash may have wanted more; that much is not kept.
+    memory.truncate(usize::try_from(MEMORY_KIB).unwrap_or(0));
+    memory.shrink_to_fit();
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() < PERMITS {
+        all.push(memory);
+    }
+    done
+}
+
+/// Blocks of 1 KiB: 19 MiB.
+const MEMORY_KIB: u32 = 19_456;
+
+fn parameters() -> anyhow::Result<Params> {
+    Params::new(MEMORY_KIB, 2, 1, Some(32)).map_err(|e| anyhow::anyhow!("argon2: {e}"))
+}
+
+fn grow(memory: &mut Memory, blocks: usize) {
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::default());
+    }
 }
 
 /// Hashes a password: argon2id, m = 19 MiB, t = 2, p = 1, a fresh salt, as PHC string. Takes about 16 ms.
@@ -286,19 +318,59 @@ fn argon2id() -> anyhow::Result<Argon2<'static>> {
 /// # Errors
 /// When the operating system gives no random bytes.
 pub fn hash(password: &str) -> anyhow::Result<String> {
-    let hashed = argon2id()?.hash_password(password.as_bytes());
-    Ok(hashed.map_err(|e| anyhow::anyhow!("argon2: {e}"))?.to_string())
+    hash_in(password, &mut Memory::new())
 }
 
-fn verify(stored: &str, password: &str) -> bool {
-    use argon2::password_hash::PasswordVerifier;
+fn hash_in(password: &str, memory: &mut Memory) -> anyhow::Result<String> {
+    let wrong = |e: &dyn std::fmt::Display| anyhow::anyhow!("argon2: {e}");
+    let mut salt = [0u8; 16];
+    getrandom::fill(&mut salt).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
+    let parameters = parameters()?;
+    grow(memory, parameters.block_count());
+    let mut out = [0u8; 32];
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters.clone())
+        .hash_password_into_with_memory(password.as_bytes(), &salt, &mut out, memory.as_mut_slice())
+        .map_err(|e| wrong(&e))?;
+    let phc = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&parameters).map_err(|e| wrong(&e))?,
+        salt: Some(Salt::new(&salt).map_err(|e| wrong(&e))?),
+        hash: Some(Output::new(&out).map_err(|e| wrong(&e))?),
+    };
+    Ok(phc.to_string())
+}
+
+fn verify(stored: &str, password: &str, memory: &mut Memory) -> bool {
     if stored.starts_with("$2") {
         return bcrypt::verify(password, stored).unwrap_or(false);
     }
     if stored.starts_with("$6$") {
+        use argon2::password_hash::PasswordVerifier;
         return sha_crypt::ShaCrypt::default().verify_password(password.as_bytes(), stored).is_ok();
     }
-    argon2id().is_ok_and(|argon2| argon2.verify_password(password.as_bytes(), stored).is_ok())
+    verify_argon2(stored, password, memory).unwrap_or(false)
+}
+
+/// None for a hash that does not read.
+fn verify_argon2(stored: &str, password: &str, memory: &mut Memory) -> Option<bool> {
+    let phc = PasswordHash::new(stored).ok()?;
+    let algorithm = Algorithm::try_from(phc.algorithm.as_str()).ok()?;
+    let version = phc.version.map_or(Ok(Version::V0x13), Version::try_from).ok()?;
+    let parameters = Params::try_from(&phc).ok()?;
+    let expected = phc.hash?;
+    grow(memory, parameters.block_count());
+    let mut out = vec![0u8; expected.len()];
+    Argon2::new(algorithm, version, parameters)
+        .hash_password_into_with_memory(
+            password.as_bytes(),
+            phc.salt.as_ref()?.as_ref(),
+            &mut out,
+            memory.as_mut_slice(),
+        )
+        .ok()?;
+    // Compares in constant time.
+    Some(Output::new(&out).ok()? == expected)
 }
 
 #[cfg(test)]
@@ -344,15 +416,15 @@ mod tests {
 
     #[test]
     fn hashes_of_other_systems_are_verified_and_replaced() {
-        // Made by htpasswd -B, openssl passwd -6 and the argon2 command, of "Kennwort von früher".
-        let password = "Kennwort von frueher";
+        let password = "Kennwort von früher";
         let bcrypt = bcrypt::hash(password, 4).unwrap();
         let sha512 = "$6$rounds=5000$saltsaltsalt$";
         assert!(importable(sha512).is_err());
         for hash in [bcrypt.as_str(), &hash(password).unwrap()] {
             importable(hash).unwrap();
-            assert!(verify(hash, password), "{hash}");
-            assert!(!verify(hash, "etwas anderes"), "{hash}");
+            let mut memory = Memory::new();
+            assert!(verify(hash, password, &mut memory), "{hash}");
+            assert!(!verify(hash, "etwas anderes", &mut memory), "{hash}");
         }
         assert!(is_outdated(&bcrypt) && !is_outdated(&hash(password).unwrap()));
         let dear = "$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -484,6 +484,12 @@ pub(super) struct DemoArgs {
     /// Port of the FTPS service on 127.0.0.1
     #[arg(long, default_value_t = 2121)]
     pub(super) ftps_port: u16,
+    /// Port of the web pages on 127.0.0.1
+    #[arg(long, default_value_t = 8080)]
+    pub(super) web_port: u16,
+    /// Port of the order API on 127.0.0.1
+    #[arg(long, default_value_t = 8081)]
+    pub(super) api_port: u16,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -31,7 +31,11 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
     let mut clamd = start_clamd(&dir).await?;
     let file = dir.join("ptportal.toml");
     if !file.exists() {
-        std::fs::write(&file, configuration(args.port, args.ftps_port))?;
+        std::fs::write(&file, configuration(&args))?;
+    }
+    let ini = dir.join("client.ini");
+    if !ini.exists() {
+        std::fs::write(&ini, CLIENT_INI)?;
     }
     let loaded = config::load(Some(&file), &dir, std::iter::empty())?;
     logging::start(&loaded.config.log)?;
@@ -44,7 +48,7 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
         ended = &mut running => ended,
         () = async {
             ready.await;
-            explain(&dir, (args.port, args.ftps_port), &password, &loaded.config);
+            explain(&dir, &args, &password, &loaded.config);
             // A demo that cannot hear signals runs until it is killed.
             until_signal().await.ok();
         } => {
@@ -56,12 +60,20 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
     served
 }
 
-fn configuration(port: u16, ftps_port: u16) -> String {
+/// Accounts are made and activation mails sent by themselves; without a mail account they become files.
+const CLIENT_INI: &str = "portal_create_uplogin_automatically = 1\n\
+                          portal_send_uplogin_email_automatically = 1\n\
+                          portal_reminder_email_automatically = 1\n";
+
+fn configuration(args: &DemoArgs) -> String {
+    let DemoArgs { port, ftps_port, web_port, api_port, .. } = args;
     format!(
         "# The demo instance. Every key and its default: see README.\n\
          data_dir = \"data\"\n\n\
          [sftp]\nlisten = [\"127.0.0.1:{port}\"]\n\n\
          [ftps]\nlisten = [\"127.0.0.1:{ftps_port}\"]\n\n\
+         [web]\nlisten = [\"127.0.0.1:{web_port}\"]\nbase_url = \"http://localhost:{web_port}\"\n\n\
+         [api]\nlisten = [\"127.0.0.1:{api_port}\"]\n\n\
          [admin]\nlisten = []\n\n\
          [scan]\nclamd = \"unix:clamd/clamd.sock\"\n\n\
          [hotfolder]\nroot = \"hotfolder\"\n\n\
@@ -158,7 +170,8 @@ async fn until_ready(port: u16) {
     }
 }
 
-fn explain(dir: &Path, (port, ftps_port): (u16, u16), password: &str, config: &config::Config) {
+fn explain(dir: &Path, args: &DemoArgs, password: &str, config: &config::Config) {
+    let DemoArgs { port, ftps_port, .. } = args;
     out("");
     out("ptportal demo is running. Connect with FileZilla or WinSCP:");
     out("  host      127.0.0.1");
@@ -180,6 +193,17 @@ fn explain(dir: &Path, (port, ftps_port): (u16, u16), password: &str, config: &c
     out(&format!(
         "Upload into /{PROJECT}/Eingehend; what is clean appears below {}",
         dir.join("hotfolder").display()
+    ));
+    out(&format!("Pages: {}, with the same user and password", config.web.base_url));
+    out(&format!(
+        "Order API: http://127.0.0.1:{}/api/v1/openapi.json; a token: ptportal --config {} token create NAME",
+        args.api_port,
+        dir.join("ptportal.toml").display()
+    ));
+    out(&format!(
+        "Orders as files into {}; mails appear in {}",
+        dir.join("data/import").display(),
+        dir.join("data/mail").display()
     ));
     out("Stop with Ctrl-C.");
 }

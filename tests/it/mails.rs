@@ -125,7 +125,7 @@ fn a_broken_template_is_refused_and_a_failing_one_keeps_the_mail() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("line 3"), "{refused:?}");
     // Without the link it would be useless, but it is well-formed: an error only shows with other values.
-    let fails = "{% if data_project[„client_no“] == „1001“ %}\n{{ nichts }}{% endif %}<p>x</p>";
+    let fails = "{% if data_project[„portal_client_username“] == „acme“ %}\n{{ nichts }}{% endif %}<p>x</p>";
     assert!(set(fails).status.success());
     let id = link_mail(&portal);
     let mail = until(&portal, &id, "it stays a draft", |mail| mail["state"] == "draft");

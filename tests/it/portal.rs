@@ -273,6 +273,7 @@ fn orders_as_xml_and_bad_files_in_the_import_folder() {
         std::fs::write(portal.file("data/.part"), text).unwrap();
         std::fs::rename(portal.file("data/.part"), portal.file("data/import").join(name)).unwrap();
     };
+    eventually("the folder is made", || portal.file("data/import/failed").exists());
     put("good.xml", include_bytes!("../../templates/import/order.xml"));
     put("bad.xml", b"<project><client><client_no>1</client_no></client></project>");
     put("bad.json", b"{\"client\": {\"client_no\": \"1\", \"email\": \"x\"}, \"project\": {\"project_no\": \"P\"}}");
