@@ -33,6 +33,7 @@ mod portal;
 mod protocol;
 mod scanning;
 mod store;
+mod store_portal;
 mod support;
 mod tree;
 mod uploads;

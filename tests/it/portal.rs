@@ -81,6 +81,23 @@ fn log_in(portal: &Instance, username: &str, password: &str) -> u16 {
 fn an_order_leads_to_a_login_without_a_hand_of_staff() {
     let smtp = Smtp::start("ok");
     let portal = portal("way", smtp.port, (1, 1, 0));
+    the_whole_way(&portal, &smtp);
+}
+
+#[test]
+fn the_same_on_postgresql() {
+    let smtp = Smtp::start("ok");
+    let url = format!("\"{}\"", crate::store::fresh_postgres());
+    let portal = Setup::new().without_scanner().set("database", "url", &url).start("way-pg");
+    set_ini(&portal, smtp.port, (1, 1, 0));
+    the_whole_way(&portal, &smtp);
+    let field = "username=2001";
+    portal.page("/link", &["--data-urlencode", field]).is(200);
+    assert_eq!(activate(&smtp.until_mails(2)[1].link(), PASSWORD), 303);
+    assert_eq!(log_in(&portal, "2001", PASSWORD), 303);
+}
+
+fn the_whole_way(portal: &Instance, smtp: &Smtp) {
     let token = portal.token("mis");
     let answer =
         portal.api(&token, "POST", "/projects", Some(&order("2001", "P-1", &["T1"]))).is(201);

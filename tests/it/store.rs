@@ -18,7 +18,7 @@ fn postgres() -> String {
 }
 
 /// A database of the test's own.
-fn fresh_postgres() -> String {
+pub(crate) fn fresh_postgres() -> String {
     let name = format!("t{:x}", random());
     let url = postgres();
     let made = std::process::Command::new("psql")
@@ -30,7 +30,7 @@ fn fresh_postgres() -> String {
 }
 
 /// Runs one body on each database.
-fn on_both(body: impl AsyncFn(&Store)) {
+pub(crate) fn on_both(body: impl AsyncFn(&Store)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = TempDir::new("store");
     for url in [String::new(), fresh_postgres()] {
@@ -45,7 +45,7 @@ fn on_both(body: impl AsyncFn(&Store)) {
     }
 }
 
-const NOW: Timestamp = Timestamp(1_764_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_764_000_000_000);
 
 fn upload(id: &str, entry: &str, version: i64) -> UploadRow {
     UploadRow {
