@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{App, with_app};
 use crate::certificate;
-use crate::store::{self, numbers};
+use crate::store::{self, mails, numbers};
 
 /// One thing that the service cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,12 @@ impl App {
         for (state, count) in numbers::uploads_by_state(self.store.db()).await? {
             metrics::gauge!("ptportal_uploads", "state" => state).set(float(count));
         }
+        for state in ["draft", "queued", "sent", "failed"] {
+            metrics::gauge!("ptportal_mails", "state" => state).set(0.0);
+        }
+        for (state, count) in mails::count_by_state(self.store.db()).await? {
+            metrics::gauge!("ptportal_mails", "state" => state).set(float(count));
+        }
         let mut oldest = self.now().0;
         for (state, count, since) in numbers::open_deliveries(self.store.db()).await? {
             metrics::gauge!("ptportal_deliveries", "state" => state).set(float(count));
@@ -60,8 +66,9 @@ impl App {
         if let Ok(free) = with_app(self, |app| app.vault.free_bytes()).await {
             metrics::gauge!("ptportal_data_dir_free_bytes").set(bytes(free));
         }
-        let ftps = &self.config.ftps;
-        if !(ftps.listen.is_empty() && ftps.implicit_listen.is_empty())
+        let (ftps, web, api) = (&self.config.ftps, &self.config.web, &self.config.api);
+        let is_plain = ftps.listen.is_empty() && ftps.implicit_listen.is_empty();
+        if !(is_plain && !web.tls && !api.tls)
             && let Ok(Some(validity)) = with_app(self, |app| {
                 Ok(certificate::inspect(&app.config.ftps.certificate, &app.config.ftps.private_key))
             })

@@ -27,6 +27,7 @@ mod delivery;
 mod ftps;
 mod ftps_attacks;
 mod ftps_uploads;
+mod http;
 mod limits;
 mod mails;
 mod portal;

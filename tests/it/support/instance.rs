@@ -108,8 +108,11 @@ impl Instance {
             .set("ftps", "listen", &local(ftps_port))
             .set("admin", "listen", &local(admin_port))
             .set("web", "listen", &local(web_port))
-            .set("api", "listen", &local(api_port))
-            .default("web", "base_url", &format!("\"http://localhost:{web_port}\""));
+            .set("api", "listen", &local(api_port));
+        let is_https = setup.lines["web"].iter().any(|line| line == "tls = true");
+        let scheme = if is_https { "https" } else { "http" };
+        let setup =
+            setup.default("web", "base_url", &format!("\"{scheme}://localhost:{web_port}\""));
         let setup = setup.default("ftps", "passive_ports", &passive_ports());
         let mut text = String::new();
         for (section, lines) in &setup.lines {
