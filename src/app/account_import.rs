@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::clients::{Refused, because};
-use super::{App, accounts as accounts_app, announce, passwords};
+use super::{App, accounts as accounts_app, announced_rows, keys as keys_app, passwords};
 use crate::domain::account::{AccountName, Settings, Status};
 use crate::domain::announcement::{self, ClientPart};
 use crate::domain::client_defaults::ClientDefaults;
@@ -99,14 +99,17 @@ impl App {
         for Checked { name, hash, keys, client } in checked {
             match clients::client(tx.db(), &client.client_no).await? {
                 None => {
-                    let row = announce::new_client(self, &client, &defaults, now);
+                    let row = announced_rows::new_client(self, &client, &defaults, now);
                     clients::revive_client(tx.db(), &row.client_no).await?;
                     clients::insert_client(tx.db(), &row).await?;
                     events::note_change(tx.db(), "client", &row.client_no, now).await?;
                 }
                 Some(mut row) => {
-                    if announce::apply(&client, &mut row, defaults.on_existing.unwrap_or_default())
-                    {
+                    if announced_rows::apply(
+                        &client,
+                        &mut row,
+                        defaults.on_existing.unwrap_or_default(),
+                    ) {
                         clients::update_client(tx.db(), &row, now).await?;
                     }
                 }
@@ -164,7 +167,7 @@ impl App {
         let mut keys: Vec<KeyRow> = Vec::new();
         for line in entry.keys.lines() {
             let key =
-                accounts_app::read_key(name.as_str(), &line).map_err(|error| error.to_string())?;
+                keys_app::read_key(name.as_str(), &line).map_err(|error| error.to_string())?;
             if !keys.iter().any(|known| known.fingerprint == key.fingerprint) {
                 keys.push(key);
             }

@@ -1,16 +1,15 @@
-//! Portal accounts as operators handle them: create, enable, settings, password, keys.
+//! Portal accounts as operators handle them: create, enable, settings, password.
 
-use russh::keys::{HashAlg, PublicKey};
-
+use super::App;
 use super::clients::{Refused, because, conflict, missing};
-use super::{App, passwords};
 use crate::domain::account::{AccountName, Settings, Status};
 use crate::domain::client_defaults::ClientDefaults;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::order::number;
+use crate::domain::password;
 use crate::domain::time::Timestamp;
 use crate::logging;
-use crate::store::accounts::{self, AccountRow, KeyRow};
+use crate::store::accounts::{self, AccountRow};
 use crate::store::{self, activation, clients, events, mails, uploads, web_sessions};
 
 /// Usernames made from the pattern get a number behind them where they are taken.
@@ -145,7 +144,7 @@ impl App {
         self.account(username).await
     }
 
-    async fn note_account_change(
+    pub(super) async fn note_account_change(
         &self,
         tx: &mut store::WriteTx,
         row: &AccountRow,
@@ -232,7 +231,7 @@ impl App {
         password: &str,
     ) -> Result<AccountRow, Refused> {
         let row = self.account(username).await?;
-        let normal = passwords::acceptable((&row.username, &[]), password)
+        let normal = password::acceptable((&row.username, &[]), password)
             .map_err(|e| Refused::Because(e.to_string()))?;
         let hash =
             self.passwords.hash(normal).await.map_err(|e| Refused::Because(e.to_string()))?;
@@ -243,42 +242,6 @@ impl App {
         self.note_account_change(&mut tx, &row, ("password", "set by an operator"), now).await?;
         tx.commit().await?;
         self.account(username).await
-    }
-
-    /// Adds an SSH public key in OpenSSH's one-line format.
-    ///
-    /// # Errors
-    /// A key that does not read, is weak, or is there already.
-    pub async fn add_key(&self, username: &str, text: &str) -> Result<KeyRow, Refused> {
-        let row = self.account(username).await?;
-        let now = self.now();
-        let added = KeyRow { created: now.0, updated: now.0, ..read_key(&row.username, text)? };
-        let mut tx = self.store.write().await?;
-        match accounts::insert_key(tx.db(), self.new_id().as_str(), &added).await {
-            Err(e) if store::is_duplicate(&e) => return because("this key is there already"),
-            other => other?,
-        }
-        accounts::note_key_change(tx.db(), &row.username, now).await?;
-        self.note_account_change(&mut tx, &row, ("key added", &added.fingerprint), now).await?;
-        tx.commit().await?;
-        Ok(added)
-    }
-
-    /// # Errors
-    /// No such account or key.
-    pub async fn remove_key(&self, username: &str, fingerprint: &str) -> Result<(), Refused> {
-        let row = self.account(username).await?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        if accounts::delete_key(tx.db(), &row.username, fingerprint).await? == 0 {
-            return because(format!(
-                "account {username} has no key {fingerprint}; see `account key list`"
-            ));
-        }
-        accounts::note_key_change(tx.db(), &row.username, now).await?;
-        self.note_account_change(&mut tx, &row, ("key removed", fingerprint), now).await?;
-        tx.commit().await?;
-        Ok(())
     }
 
     /// Removes an account; what it sent stays with its client.
@@ -313,44 +276,6 @@ fn change_settings(
             None => settings.unset(key),
         };
         changed.map_err(Refused::Because)?;
-    }
-    Ok(())
-}
-
-/// Reads an SSH public key in OpenSSH's one-line format.
-pub(super) fn read_key(username: &str, text: &str) -> Result<KeyRow, Refused> {
-    let line = text
-        .lines()
-        .map(str::trim)
-        .find(|l| !l.is_empty() && !l.starts_with('#'))
-        .unwrap_or_default();
-    let key = PublicKey::from_openssh(line).map_err(|e| {
-        Refused::Because(format!(
-            "this is not an OpenSSH public key ({e}); give the line of a .pub file, such as `ssh-ed25519 AAAA… name`"
-        ))
-    })?;
-    check_strength(&key)?;
-    Ok(KeyRow {
-        username: username.to_owned(),
-        fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-        public_key: line.to_owned(),
-        comment: line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned(),
-        created: 0,
-        updated: 0,
-    })
-}
-
-fn check_strength(key: &PublicKey) -> Result<(), Refused> {
-    if let Some(rsa) = key.key_data().rsa() {
-        let bits = rsa.key_size();
-        if bits < 2048 {
-            return because(format!(
-                "an RSA key of {bits} bits is too short; use ed25519 or RSA from 3072 bits"
-            ));
-        }
-    }
-    if key.key_data().dsa().is_some() {
-        return because("DSA keys are broken; use ed25519");
     }
     Ok(())
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::App;
 use super::clients::{Refused, because};
 use super::invite::{self, About, Sending};
-use super::passwords::{self, BadPassword};
 use crate::domain::account::{AccountName, Language, Status};
 use crate::domain::activation::{ALIVE_MAX, LinkState, Token, link_state};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::MailKind;
+use crate::domain::password::{self, BadPassword};
 use crate::domain::time::Timestamp;
 use crate::logging;
 use crate::store::accounts::{self, AccountRow};
@@ -110,7 +110,7 @@ impl App {
         let account = invited.account;
         let words = [invited.client.name.as_str(), invited.client.client_no.as_str()];
         let normal =
-            passwords::acceptable((&account.username, &words), password).map_err(NotSet::Bad)?;
+            password::acceptable((&account.username, &words), password).map_err(NotSet::Bad)?;
         let hash =
             self.passwords.hash(normal).await.map_err(|error| NotSet::Busy(error.to_string()))?;
         let now = self.now();

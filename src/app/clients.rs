@@ -1,6 +1,6 @@
 //! Clients and their contacts.
 
-use super::{App, announce};
+use super::{App, announced_rows};
 use crate::domain::account::Language;
 use crate::domain::announcement::ClientPart;
 use crate::domain::client_defaults::ClientDefaults;
@@ -100,7 +100,7 @@ impl App {
         let defaults = accounts::system_default(self.store.db(), "clients").await?;
         let defaults = ClientDefaults::from_json(&defaults.unwrap_or_default())
             .map_err(|e| Refused::Because(format!("system default clients: {e}")))?;
-        let mut row = announce::new_client(self, &part, &defaults, now);
+        let mut row = announced_rows::new_client(self, &part, &defaults, now);
         change.apply(&mut row);
         let mut tx = self.store.write().await?;
         clients::revive_client(tx.db(), &client_no).await?;

@@ -73,16 +73,25 @@ impl App {
         user: &str,
         password: &str,
     ) -> Result<Session, LoginRefusal> {
+        let row = self.proven(door, user, password).await?;
+        let session = self.admit(&row, door).await?;
+        self.renew_hash(&row, password).await;
+        Ok(session)
+    }
+
+    /// The account whose password this is; the same time for every other one, and for none.
+    async fn proven(
+        &self,
+        door: Door,
+        user: &str,
+        password: &str,
+    ) -> Result<AccountRow, LoginRefusal> {
         let row = self.account_named(user).await;
         let stored = row.as_ref().filter(|row| !row.password_hash.is_empty());
         let stored = stored.map(|row| (row.password_hash.as_str(), row.version));
         let is_right = self.passwords.is_right(stored, password).await;
         match row {
-            Some(row) if is_right => {
-                let session = self.admit(&row, door).await?;
-                self.renew_hash(&row, password).await;
-                Ok(session)
-            }
+            Some(row) if is_right => Ok(row),
             Some(row) => Err(self.reject(door, &row.username, "wrong password").await),
             None => Err(self.reject(door, user, "unknown account").await),
         }
@@ -98,15 +107,7 @@ impl App {
         user: &str,
         password: &str,
     ) -> Result<AccountRow, LoginRefusal> {
-        let row = self.account_named(user).await;
-        let stored = row.as_ref().filter(|row| !row.password_hash.is_empty());
-        let stored = stored.map(|row| (row.password_hash.as_str(), row.version));
-        let is_right = self.passwords.is_right(stored, password).await;
-        let row = match row {
-            Some(row) if is_right => row,
-            Some(row) => return Err(self.reject(door, &row.username, "wrong password").await),
-            None => return Err(self.reject(door, user, "unknown account").await),
-        };
+        let row = self.proven(door, user, password).await?;
         self.clear(&row, door).await?;
         self.note_login(&row, door).await?;
         self.renew_hash(&row, password).await;

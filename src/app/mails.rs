@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use super::App;
 use super::activation::random_token;
-use super::clients::{Refused, because, missing};
-use super::invite::{self, About};
 use super::mail_values::Links;
 use crate::domain::account::Status;
 use crate::domain::activation::{ALIVE_MAX, Token};
@@ -16,7 +14,7 @@ use crate::domain::mail::{MailKind, MailState};
 use crate::logging;
 use crate::mailer::{self, Letter, Mailer, Party};
 use crate::store::mails::{self, MailRow};
-use crate::store::{self, accounts, activation, clients, events, orders, templates};
+use crate::store::{self, accounts, activation, events, templates};
 use crate::template::mail::{self as template, Rendered};
 
 /// Mails that are sent at once: a server that answers slowly delays one of them.
@@ -183,7 +181,11 @@ impl App {
     }
 
     /// The template in the mail's language, filled; the inner error is the template's.
-    async fn fill(&self, mail: &MailRow, links: &Links) -> store::Result<Result<Rendered, String>> {
+    pub(super) async fn fill(
+        &self,
+        mail: &MailRow,
+        links: &Links,
+    ) -> store::Result<Result<Rendered, String>> {
         let values = self.mail_values(mail, links).await?;
         let Some(row) = self.template_for(&mail.template, &mail.language).await? else {
             let name = &mail.template;
@@ -292,150 +294,9 @@ impl App {
             tracing::warn!(%error, mail = mail.id, "the subject of a mail could not be noted");
         }
     }
-
-    /// # Errors
-    /// No such mail.
-    pub async fn mail(&self, id: &str) -> Result<MailRow, Refused> {
-        match mails::mail(self.store.db(), id).await? {
-            Some(row) => Ok(row),
-            None => missing(format!("there is no mail {id}; `mail list` shows all")),
-        }
-    }
-
-    /// A mail as it would be sent now; links lead to the page that gives a fresh one.
-    ///
-    /// # Errors
-    /// The template's problem.
-    pub async fn preview(&self, mail: &MailRow) -> Result<Rendered, Refused> {
-        self.fill(mail, &self.plain_links()).await?.map_err(Refused::Because)
-    }
-
-    /// Queues a draft, or a mail that failed.
-    ///
-    /// # Errors
-    /// No such mail, one that is sent, or still no address.
-    pub async fn send_mail(&self, id: &str) -> Result<MailRow, Refused> {
-        let mail = self.mail(id).await?;
-        if mail.state == MailState::Sent.as_str() {
-            return because(format!(
-                "mail {id} is sent already; `mail send --template …` makes another"
-            ));
-        }
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        let (mut recipient, mut name) = (mail.recipient.clone(), mail.recipient_name.clone());
-        if recipient.is_empty()
-            && let Some(client) = clients::client(tx.db(), &mail.client_no).await?
-            && let Some(account) = accounts::account(tx.db(), &mail.username).await?
-        {
-            let project = orders::project(tx.db(), &mail.project_no).await?;
-            let about = About { client: &client, project: project.as_ref(), account: &account };
-            (recipient, name) = invite::address(&mut tx, about).await?;
-        }
-        if recipient.is_empty() {
-            return because(format!(
-                "there is no address for client {}; add a contact or `client set --email`",
-                mail.client_no
-            ));
-        }
-        mails::queue(tx.db(), id, (&recipient, &name), now).await?;
-        let event = mail_event(EventKind::MailQueued, &mail, "");
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "mail", id, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
-        self.mails_wake.notify_one();
-        self.mail(id).await
-    }
-
-    /// Writes a mail by hand: from a template, to a client, from a user who gets a copy.
-    ///
-    /// # Errors
-    /// No such template, client, project, account or user; no address.
-    pub async fn write_mail(
-        &self,
-        template: &str,
-        (client_no, project_no): (&str, Option<&str>),
-        user: Option<&str>,
-    ) -> Result<MailRow, Refused> {
-        let mut mail = self.unsent_mail(template, (client_no, project_no)).await?;
-        let row = self.template(template).await?;
-        let sender = user.map_or(row.owner, str::to_owned);
-        if sender.is_empty() {
-            return because(format!("template {template} has no user; name one with --as"));
-        }
-        let user = self.user(&sender).await?;
-        if mail.recipient.is_empty() {
-            return because(format!(
-                "there is no address for client {client_no}; add a contact or `client set --email`"
-            ));
-        }
-        mail.sender = user.name;
-        mail.copy = user.email;
-        let now = self.now();
-        let event = invite::event_of(&mail);
-        let mut tx = self.store.write().await?;
-        mails::insert(tx.db(), &mail).await?;
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "mail", &mail.id, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
-        self.note_subject(&mail).await;
-        self.mails_wake.notify_one();
-        self.mail(&mail.id).await
-    }
-
-    /// A mail that stands nowhere yet: for a preview, or to be written down.
-    ///
-    /// # Errors
-    /// No such template, client or project.
-    pub async fn unsent_mail(
-        &self,
-        template: &str,
-        (client_no, project_no): (&str, Option<&str>),
-    ) -> Result<MailRow, Refused> {
-        self.template(template).await?;
-        let client = self.client(client_no).await?;
-        let project = match project_no {
-            None => None,
-            Some(no) => Some(self.project(no).await?),
-        };
-        if project.as_ref().is_some_and(|project| project.client_no != client_no) {
-            return because("the project belongs to another client".to_owned());
-        }
-        let rows = accounts::accounts_of(self.store.db(), client_no).await?;
-        let account = rows.iter().find(|row| row.status() == Status::Active).or(rows.first());
-        let Some(account) = account else {
-            return because(format!(
-                "client {client_no} has no account; `account create {client_no}`"
-            ));
-        };
-        let settings = self.effective_settings(account).await?;
-        let mut tx = self.store.write().await?;
-        let about = About { client: &client, project: project.as_ref(), account };
-        let (recipient, recipient_name) = invite::address(&mut tx, about).await?;
-        drop(tx);
-        let now = self.now();
-        Ok(MailRow {
-            id: self.new_id().to_string(),
-            template: template.to_owned(),
-            client_no: client_no.to_owned(),
-            project_no: project_no.unwrap_or_default().to_owned(),
-            username: account.username.clone(),
-            language: settings.language.unwrap_or(self.config.language).to_string(),
-            recipient,
-            recipient_name,
-            state: MailState::Queued.as_str().to_owned(),
-            queued: now.0,
-            next_try: now.0,
-            created: now.0,
-            updated: now.0,
-            ..MailRow::default()
-        })
-    }
 }
 
-fn mail_event(kind: EventKind, mail: &MailRow, reason: &str) -> Event {
+pub(super) fn mail_event(kind: EventKind, mail: &MailRow, reason: &str) -> Event {
     let event = Event::new(kind)
         .client(&mail.client_no)
         .account(&mail.username)

@@ -9,10 +9,10 @@ use super::App;
 use super::activation::random_token;
 use super::clients::Refused;
 use super::login::{Door, Method};
-use super::passwords::{self, BadPassword};
 use crate::domain::account::{Settings, Status};
 use crate::domain::activation::Token;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::password::{self, BadPassword};
 use crate::logging;
 use crate::store::accounts::{self, AccountRow};
 use crate::store::{self, clients, events, web_sessions};
@@ -127,7 +127,7 @@ impl App {
         let name = client.map_err(|e| failed(&e))?.map(|client| client.name).unwrap_or_default();
         let words = [name.as_str(), account.client_no.as_str()];
         let normal =
-            passwords::acceptable((&account.username, &words), new).map_err(NotChanged::Bad)?;
+            password::acceptable((&account.username, &words), new).map_err(NotChanged::Bad)?;
         let hash = self.passwords.hash(normal).await.map_err(|e| failed(&e))?;
         let now = self.now();
         let event = Event::new(EventKind::AccountChanged)

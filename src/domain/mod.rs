@@ -13,6 +13,7 @@ pub mod id;
 pub mod listing;
 pub mod mail;
 pub mod order;
+pub mod password;
 pub mod path;
 pub mod refusal;
 pub mod time;

@@ -3,18 +3,15 @@
 use std::fmt;
 use std::fmt::Write as _;
 
-use html2text::render::TextDecorator;
 use minijinja::Environment;
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
-use super::environment;
+use super::{environment, plain_text};
 
 const CONTENT_MAX: usize = 256 * 1024;
 const RENDERED_MAX: usize = 1024 * 1024;
 const SUBJECT_MAX: usize = 300;
-/// Wide enough that no line is broken: a link that is broken is no link.
-const WIDTH: usize = 100_000;
 
 /// Why a template is refused, or could not be filled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,15 +132,18 @@ pub fn render(
         "<!DOCTYPE html>\n<html lang=\"{language}\">\n<head><meta charset=\"utf-8\"></head>\n<body>\n{}\n{content}\n{}\n</body>\n</html>\n",
         signature.head_html, signature.foot_html
     );
-    let mut text = String::new();
-    for part in
-        [signature.head_text.trim_end(), as_text(&content)?.trim(), signature.foot_text.trim_end()]
-    {
+    let text = plain_text::of_html(&content).map_err(|problem| TemplateError {
+        part: "content",
+        line: None,
+        problem: format!("no text can be made from the HTML: {problem}"),
+    })?;
+    let mut whole = String::new();
+    for part in [signature.head_text.trim_end(), text.trim(), signature.foot_text.trim_end()] {
         if !part.is_empty() {
-            write!(text, "{part}\n\n").ok();
+            write!(whole, "{part}\n\n").ok();
         }
     }
-    Ok(Rendered { subject, html, text: format!("{}\n", text.trim_end()) })
+    Ok(Rendered { subject, html, text: format!("{}\n", whole.trim_end()) })
 }
 
 fn fill(
@@ -235,113 +235,6 @@ fn with_straight_quotes(source: &str) -> String {
 fn one_line(text: &str) -> String {
     let blank = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(blank).collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn as_text(html: &str) -> Result<String, TemplateError> {
-    let config = html2text::config::with_decorator(Plain::default()).link_footnotes(false);
-    let text = config.string_from_read(html.as_bytes(), WIDTH).map_err(|error| TemplateError {
-        part: "content",
-        line: None,
-        problem: format!("no text can be made from the HTML: {error}"),
-    })?;
-    Ok(without_repeats(&text))
-}
-
-/// A link whose text is its address stands there once.
-fn without_repeats(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(" <") {
-        out.push_str(before);
-        match after.split_once('>') {
-            Some((link, tail)) if before.ends_with(link) && !link.is_empty() => rest = tail,
-            Some(_) | None => {
-                out.push_str(" <");
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Text without decoration; links carry their address behind them.
-#[derive(Debug, Clone, Default)]
-struct Plain {
-    links: Vec<String>,
-}
-
-impl TextDecorator for Plain {
-    type Annotation = ();
-
-    fn decorate_link_start(&mut self, url: &str) -> (String, ()) {
-        self.links.push(url.to_owned());
-        (String::new(), ())
-    }
-
-    fn decorate_link_end(&mut self) -> String {
-        self.links.pop().map(|url| format!(" <{url}>")).unwrap_or_default()
-    }
-
-    fn decorate_em_start(&self) -> (String, ()) {
-        (String::new(), ())
-    }
-
-    fn decorate_em_end(&self) -> String {
-        String::new()
-    }
-
-    fn decorate_strong_start(&self) -> (String, ()) {
-        (String::new(), ())
-    }
-
-    fn decorate_strong_end(&self) -> String {
-        String::new()
-    }
-
-    fn decorate_strikeout_start(&self) -> (String, ()) {
-        (String::new(), ())
-    }
-
-    fn decorate_strikeout_end(&self) -> String {
-        String::new()
-    }
-
-    fn decorate_code_start(&self) -> (String, ()) {
-        (String::new(), ())
-    }
-
-    fn decorate_code_end(&self) -> String {
-        String::new()
-    }
-
-    fn decorate_preformat_first(&self) {}
-
-    fn decorate_preformat_cont(&self) {}
-
-    fn decorate_image(&mut self, _src: &str, title: &str) -> (String, ()) {
-        (title.to_owned(), ())
-    }
-
-    fn header_prefix(&self, _level: usize) -> String {
-        String::new()
-    }
-
-    fn quote_prefix(&self) -> String {
-        "> ".to_owned()
-    }
-
-    fn unordered_item_prefix(&self) -> String {
-        "- ".to_owned()
-    }
-
-    fn ordered_item_prefix(&self, number: i64) -> String {
-        format!("{number}. ")
-    }
-
-    fn make_subblock_decorator(&self) -> Self {
-        Self::default()
-    }
 }
 
 /// Every key with something in it.

@@ -2,6 +2,7 @@
 
 pub mod mail;
 pub mod pages;
+mod plain_text;
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, Output, State, UndefinedBehavior};
