@@ -143,6 +143,24 @@ async fn respond(
     }
 }
 
+/// Whether a path's `%XX` give text; what is not text names nothing here.
+#[must_use]
+pub fn is_text(path: &str) -> bool {
+    let mut bytes = Vec::new();
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next(), rest.next()];
+        let value = digits.map(|d| d.and_then(|d| char::from(d).to_digit(16)));
+        let [Some(high), Some(low)] = value else { return false };
+        bytes.push(u8::try_from(high.saturating_mul(16).saturating_add(low)).unwrap_or(0));
+    }
+    std::str::from_utf8(&bytes).is_ok()
+}
+
 fn short(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
@@ -165,6 +183,14 @@ fn forwarded(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_are_no_text_are_known() {
+        assert!(is_text("/clients/M%C3%BCller%2F1"));
+        for bad in ["/%ff", "/%c3%28", "/%ed%a0%80", "/%", "/%4", "/%zz"] {
+            assert!(!is_text(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn only_what_a_trusted_proxy_wrote_is_believed() {

@@ -94,7 +94,11 @@ async fn openapi() -> Response {
 
 /// Answers belong to whoever asked.
 async fn private(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let mut response = if http::is_text(request.uri().path()) {
+        next.run(request).await
+    } else {
+        Problem::new(StatusCode::BAD_REQUEST, "the address is not UTF-8 text").into_response()
+    };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

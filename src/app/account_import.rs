@@ -67,7 +67,10 @@ pub fn read(text: &str) -> Result<Vec<Entry>, Refused> {
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
     let rows: Result<Vec<Entry>, _> = reader.deserialize().collect();
-    rows.map_err(|error| Refused::Because(format!("not a table of accounts: {error}")))
+    match rows {
+        Ok(rows) => Ok(rows),
+        Err(error) => because(format!("not a table of accounts: {error}")),
+    }
 }
 
 struct Checked {
@@ -83,6 +86,11 @@ impl App {
     /// # Errors
     /// The first entry that is wrong, with its number.
     pub async fn import_accounts(&self, entries: &[Entry]) -> Result<Vec<AccountRow>, Refused> {
+        if entries.is_empty() {
+            return because(
+                "the file names no account; give a JSON list, or a table with a header line and rows",
+            );
+        }
         let mut checked = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let place = format!("entry {} ({:?})", index.saturating_add(1), entry.username);

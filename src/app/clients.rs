@@ -58,6 +58,9 @@ impl ClientChange {
         if let Some(address) = self.email.as_ref().filter(|address| !address.is_empty()) {
             announcement::email(address).map_err(Refused::Because)?;
         }
+        if self.delete_in_days.is_some_and(|days| days > announcement::DAYS_MAX) {
+            return because(format!("more than {} days; 0 means never", announcement::DAYS_MAX));
+        }
         if let Some(name) = &self.name {
             announcement::client_name(name).map_err(Refused::Because)?;
         }

@@ -1,7 +1,9 @@
 //! The import folder `data_dir/import/`: orders as files, put there by rename (spec section 12). `notify` wakes, polling
 //! finds what it misses; the same file twice changes nothing, so a crash between the announcement and the move is harmless.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use crate::vault;
 
 /// Spec: taken within 10 s.
 const POLL: Duration = Duration::from_secs(5);
+/// Bytes of a name; what stands before and behind it must fit into 255.
+const NAME_MAX: usize = 200;
 /// As a body of the API.
 const SIZE_MAX: u64 = 1024 * 1024;
 
@@ -70,19 +74,29 @@ fn watch(dir: &Path, wake: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
 }
 
 /// Names of files that are ready, in order.
-fn ready(dir: &Path) -> std::io::Result<Vec<String>> {
+fn ready(dir: &Path) -> std::io::Result<Vec<OsString>> {
     make_folders(dir)?;
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let name = entry.file_name();
         // Neither folders nor links: what a link points to is not ours to read.
-        if !name.starts_with('.') && entry.file_type()?.is_file() {
+        if !name.as_bytes().starts_with(b".") && entry.file_type()?.is_file() {
             names.push(name);
         }
     }
     names.sort();
     Ok(names)
+}
+
+/// The name under which a file is kept: text, and short enough for what is written beside it.
+fn kept_name(file: &OsStr) -> String {
+    let text = file.to_string_lossy();
+    let mut end = text.len().min(NAME_MAX);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -108,8 +122,9 @@ impl App {
 
     /// # Errors
     /// Only what the next try may mend: then the file stays where it is.
-    async fn import(self: &Arc<Self>, dir: &Path, name: &str) -> anyhow::Result<()> {
-        let path = dir.join(name);
+    async fn import(self: &Arc<Self>, dir: &Path, file: &OsStr) -> anyhow::Result<()> {
+        let path = dir.join(file);
+        let name = &kept_name(file);
         let bytes = {
             let path = path.clone();
             blocking(move || read(&path)).await

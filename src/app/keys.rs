@@ -52,6 +52,9 @@ pub(super) fn read_key(username: &str, text: &str) -> Result<KeyRow, Refused> {
         .map(str::trim)
         .find(|l| !l.is_empty() && !l.starts_with('#'))
         .unwrap_or_default();
+    if line.chars().any(char::is_control) {
+        return because("the key's line holds control characters; give the line of a .pub file");
+    }
     let key = PublicKey::from_openssh(line).map_err(|e| {
         Refused::Because(format!(
             "this is not an OpenSSH public key ({e}); give the line of a .pub file, such as `ssh-ed25519 AAAA… name`"

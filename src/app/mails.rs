@@ -198,9 +198,15 @@ impl App {
             head_text: signature.head_text,
             foot_text: signature.foot_text,
         };
-        let filled =
-            template::render((&row.subject, &row.content), &values, &signature, &mail.language);
-        Ok(filled.map_err(|error| format!("template {}: {error}", row.name)))
+        let (language, name) = (mail.language.clone(), row.name.clone());
+        // Text is made from HTML: that may take a while for a large one.
+        let filled = tokio::task::spawn_blocking(move || {
+            template::render((&row.subject, &row.content), &values, &signature, &language)
+        });
+        Ok(match filled.await {
+            Ok(filled) => filled.map_err(|error| format!("template {name}: {error}")),
+            Err(error) => Err(format!("template {name}: {error}")),
+        })
     }
 
     async fn letter(&self, mail: &MailRow, rendered: Rendered) -> store::Result<Letter> {
@@ -282,11 +288,16 @@ impl App {
     /// What will stand in the subject line, for lists; a template that fails is told with the draft.
     pub(super) async fn note_subject(&self, mail: &MailRow) {
         let noted = async {
-            match self.fill(mail, &self.plain_links()).await? {
-                Ok(rendered) => {
-                    mails::set_subject(self.store.db(), &mail.id, &rendered.subject).await?
+            let values = self.mail_values(mail, &self.plain_links()).await?;
+            let Some(row) = self.template_for(&mail.template, &mail.language).await? else {
+                return Ok(());
+            };
+            match template::render_subject(&row.subject, &values) {
+                Ok(subject) => mails::set_subject(self.store.db(), &mail.id, &subject).await?,
+                Err(error) => {
+                    let reason = format!("template {}: {error}", row.name);
+                    mails::set_reason(self.store.db(), &mail.id, &reason).await?
                 }
-                Err(problem) => mails::set_reason(self.store.db(), &mail.id, &problem).await?,
             };
             store::Result::Ok(())
         };

@@ -184,6 +184,13 @@ impl App {
     /// The database.
     pub async fn set_signature(&self, mut row: SignatureRow) -> Result<SignatureRow, Refused> {
         announcement::client_name(&row.name).map_err(Refused::Because)?;
+        let parts = [&row.head_html, &row.foot_html, &row.head_text, &row.foot_text];
+        if parts.iter().any(|part| part.lines().any(template::has_control_characters)) {
+            return because(format!(
+                "signature {}: holds control characters; remove them",
+                row.name
+            ));
+        }
         row.id = self.new_id().to_string();
         (row.created, row.updated) = (self.now().0, self.now().0);
         templates::put_signature(self.store.db(), &row).await?;

@@ -58,6 +58,15 @@ impl Printer {
     }
 }
 
+/// What came from outside must not drive the terminal.
+fn printable(c: char) -> char {
+    match c {
+        '\n' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
+}
+
 /// A value for people, on one line.
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
@@ -67,7 +76,7 @@ fn cell(value: Option<&Value>) -> String {
         Some(Value::Bool(false)) => "no".to_owned(),
         Some(other) => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(printable).collect()
 }
 
 fn print_table(table: &[Vec<String>]) {
@@ -88,6 +97,6 @@ pub(super) fn out(line: &str) {
 
 /// One clear line on standard error.
 pub(super) fn complain(line: &str) {
-    let one_line: String = line.chars().map(|c| if c == '\n' { ' ' } else { c }).collect();
+    let one_line: String = line.chars().map(printable).collect();
     writeln!(std::io::stderr(), "ptportal: {one_line}").ok();
 }

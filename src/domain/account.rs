@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
+use crate::domain::path::{Name, fold};
 use crate::domain::time::{self, Timestamp};
 
 /// The languages customers read.
@@ -256,10 +257,8 @@ impl Settings {
         for network in self.allowed_networks.iter().flatten() {
             Network::parse(network).map_err(|e| format!("allowed_networks: {e}"))?;
         }
-        if let Some(folders) = &self.folders
-            && (folders.is_empty() || folders.iter().any(|f| f.contains('/')))
-        {
-            return Err("folders: give at least one name, without slashes".to_owned());
+        if let Some(folders) = &self.folders {
+            check_folders(folders)?;
         }
         for protocol in self.protocols.iter().flatten() {
             if !["sftp", "ftps", "web"].contains(&protocol.as_str()) {
@@ -297,6 +296,25 @@ impl Settings {
         let denied = self.denied_extensions.as_ref().is_some_and(|d| d.contains(&extension));
         (outside || denied).then_some(extension)
     }
+}
+
+/// Names that a project's folders can have, each once in any case.
+fn check_folders(folders: &[String]) -> Result<(), String> {
+    let mut seen = Vec::new();
+    if folders.is_empty() {
+        return Err("folders: give at least one name".to_owned());
+    }
+    for folder in folders {
+        if Name::parse(folder).is_err() || folder.to_lowercase() == "status.txt" {
+            return Err(format!("folders: {folder:?} is not a folder's name"));
+        }
+        let name = fold(folder);
+        if seen.contains(&name) {
+            return Err(format!("folders: {folder:?} is named twice"));
+        }
+        seen.push(name);
+    }
+    Ok(())
 }
 
 /// A network in CIDR form, or one address.

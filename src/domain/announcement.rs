@@ -11,7 +11,8 @@ use crate::domain::{mail, order, time};
 
 const NAME_MAX: usize = 300;
 const DESCRIPTION_MAX: usize = 10_000;
-const DAYS_MAX: u32 = 36_500;
+/// `hotfolder_delete_in_days` at most: a century.
+pub const DAYS_MAX: u32 = 36_500;
 const TICKETS_MAX: usize = 1000;
 
 /// What is said of a client; absent things stay, or come from the system default `clients`.
@@ -116,19 +117,55 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Reads any of the API's bodies: JSON in UTF-8.
+/// Reads any of the API's bodies: one JSON object in UTF-8.
 ///
 /// # Errors
 /// Syntax, or a field that is unknown, missing or of another type.
 pub fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => {
-            Unreadable::Content(vec![Problem { field: String::new(), problem: error.to_string() }])
-        }
-        serde_json::error::Category::Io
-        | serde_json::error::Category::Syntax
-        | serde_json::error::Category::Eof => Unreadable::Syntax(format!("not JSON: {error}")),
+    let value: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|error| Unreadable::Syntax(format!("not JSON: {error}")))?;
+    // An array would be taken for an object whose fields come in order.
+    objects_only(&value, "")?;
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { String::new() } else { path };
+        Unreadable::Content(vec![Problem { field, problem: error.into_inner().to_string() }])
     })
+}
+
+/// Lists stand nowhere but in `tickets`, and there hold objects.
+fn objects_only(value: &serde_json::Value, at: &str) -> Result<(), Unreadable> {
+    use serde_json::Value;
+    let wrong = |problem: &str| {
+        let problem = Problem { field: at.to_owned(), problem: problem.to_owned() };
+        Err(Unreadable::Content(vec![problem]))
+    };
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                objects_only(value, &at)?;
+            }
+            Ok(())
+        }
+        Value::Array(items) if at == "tickets" => {
+            for (index, item) in items.iter().enumerate() {
+                let at = format!("tickets[{index}]");
+                if !item.is_object() {
+                    let problem = "must be an object".to_owned();
+                    return Err(Unreadable::Content(vec![Problem { field: at, problem }]));
+                }
+                objects_only(item, &at)?;
+            }
+            Ok(())
+        }
+        Value::Array(_) => wrong("must not be a list"),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) if at.is_empty() => {
+            wrong("the body must be an object")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
 }
 
 impl Announcement {
@@ -422,6 +459,12 @@ mod tests {
         check(&order("", "", "{}"), "tickets[0].ticket_no");
         check("{\"client\": {\"client_no\": \"1\"}}", "missing field `project`");
         check("{\"client\": {}, \"project\": {\"project_no\": \"P\"}}", "client.client_no");
+        check(
+            "{\"client\": [\"1\"], \"project\": {\"project_no\": \"P\"}}",
+            "client: must not be a list",
+        );
+        check(&order("", "", "[\"a\"]"), "tickets[0]: must be an object");
+        check(&order(", \"name\": 5", "", ""), "client.name");
         check("{", "not JSON");
         check("<project>", "not XML");
         check("<order/>", "<order>");

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::account::Language;
+use crate::domain::announcement::DAYS_MAX;
 
 /// What happens to fields of a client that exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ impl ClientDefaults {
             "create_hotfolder" => self.create_hotfolder = value.map(flag).transpose()?,
             "hotfolder_delete_in_days" => {
                 let days = value.map(|text| {
-                    text.parse::<u32>().ok().filter(|days| *days <= 36_500).ok_or_else(|| {
+                    text.parse::<u32>().ok().filter(|days| *days <= DAYS_MAX).ok_or_else(|| {
                         format!("{key}: {text:?} is not a number of days up to 36500")
                     })
                 });

@@ -113,8 +113,11 @@ pub fn layout(template: &str, values: &LayoutValues<'_>) -> Vec<SafeName> {
 /// A text, such as a project number, as a valid [`Name`](super::path::Name) for the customer's
 /// tree. Different texts may give the same name: the caller makes it unique.
 pub fn portal_folder_name(text: &str) -> String {
-    let replaced: String =
-        text.nfc().map(|c| if c == '/' || is_forbidden(c) { '-' } else { c }).nfc().collect();
+    let replaced: String = text
+        .nfc()
+        .map(|c| if matches!(c, '/' | '\\') || is_forbidden(c) { '-' } else { c })
+        .nfc()
+        .collect();
     match cut(replaced.trim(), NAME_BYTES).trim_end() {
         "" | "." | ".." => "_".to_owned(),
         name => name.to_owned(),

@@ -12,6 +12,8 @@ use super::{environment, plain_text};
 const CONTENT_MAX: usize = 256 * 1024;
 const RENDERED_MAX: usize = 1024 * 1024;
 const SUBJECT_MAX: usize = 300;
+/// Making text from HTML takes a time that grows with the square of nested elements.
+const TAGS_MAX: usize = 10_000;
 
 /// Why a template is refused, or could not be filled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,10 +110,31 @@ pub fn check(subject: &str, content: &str) -> Result<(), TemplateError> {
         let problem = "is empty; write what stands in the mail's subject line".to_owned();
         return Err(TemplateError { part: "subject", line: None, problem });
     }
+    for (part, text) in [("subject", subject), ("content", content)] {
+        if let Some(line) = text.lines().position(has_control_characters) {
+            let problem = "holds control characters; remove them".to_owned();
+            return Err(TemplateError { part, line: Some(line.saturating_add(1)), problem });
+        }
+    }
     for values in [Values::default(), sample()] {
         render((subject, content), &values, &Signature::default(), "de")?;
     }
     Ok(())
+}
+
+/// Whether a line holds what no text needs.
+#[must_use]
+pub fn has_control_characters(line: &str) -> bool {
+    line.chars().any(|c| c.is_control() && c != '\t')
+}
+
+/// Fills the subject alone.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_subject(subject: &str, values: &Values) -> Result<String, TemplateError> {
+    let filled = fill(&environment(), ("subject", "subject.txt"), subject, values)?;
+    Ok(one_line(&filled).chars().take(SUBJECT_MAX).collect())
 }
 
 /// Fills a template.
@@ -124,10 +147,12 @@ pub fn render(
     signature: &Signature,
     language: &str,
 ) -> Result<Rendered, TemplateError> {
-    let environment = environment();
-    let subject = fill(&environment, ("subject", "subject.txt"), subject, values)?;
-    let content = fill(&environment, ("content", "content.html"), content, values)?;
-    let subject: String = one_line(&subject).chars().take(SUBJECT_MAX).collect();
+    let subject = render_subject(subject, values)?;
+    let content = fill(&environment(), ("content", "content.html"), content, values)?;
+    if content.matches('<').count() > TAGS_MAX {
+        let problem = format!("has more than {TAGS_MAX} tags");
+        return Err(TemplateError { part: "content", line: None, problem });
+    }
     let html = format!(
         "<!DOCTYPE html>\n<html lang=\"{language}\">\n<head><meta charset=\"utf-8\"></head>\n<body>\n{}\n{content}\n{}\n</body>\n</html>\n",
         signature.head_html, signature.foot_html
@@ -347,6 +372,8 @@ mod tests {
         );
         check_refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", &["line 1"]);
         check_refused("{{ 'a' * 99000000 }}", &["content"]);
+        check_refused("a\n\0b", &["line 2", "control characters"]);
+        check_refused(&"<div>".repeat(TAGS_MAX + 1), &["tags"]);
         check_refused(&"x".repeat(CONTENT_MAX + 1), &["256 KiB"]);
         assert!(check(" ", "x").is_err());
         assert!(check("{{ x }}", "x").unwrap_err().to_string().contains("subject line 1"));

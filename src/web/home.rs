@@ -1,24 +1,19 @@
 //! `/home`: connection data, projects, and the state of each upload.
 
 use axum::Extension;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::login::{Notice, notice_of};
 use super::page::{self, Reader, page, see_other};
 use super::{Web, forms};
 use crate::app::web_sessions::Visitor;
 use crate::domain::time::Timestamp;
 use crate::http::Caller;
 use crate::store::accounts;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Notice {
-    notice: String,
-}
 
 /// What went wrong in one of the page's forms.
 #[derive(Debug, Default)]
@@ -55,14 +50,14 @@ pub(super) fn connection(web: &Web, visitor: &Visitor) -> Connection {
 pub(super) async fn show(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Query(query): Query<Notice>,
+    query: Result<Query<Notice>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
     let Some(visitor) = forms::visitor(&web, &headers, &caller).await else {
         return see_other("/");
     };
     let reader = Reader::of_visitor(&web, &visitor);
-    let notice = match query.notice.as_str() {
+    let notice = match notice_of(query).as_str() {
         "password" => Some(reader.say("Ihr Passwort ist geändert.", "Your password is changed.")),
         "key-added" => Some(reader.say("Der Schlüssel ist eingetragen.", "The key is added.")),
         "key-removed" => Some(reader.say("Der Schlüssel ist entfernt.", "The key is removed.")),

@@ -1,7 +1,7 @@
 //! `/`: log in; `/logout`.
 
 use axum::Extension;
-use axum::extract::rejection::FormRejection;
+use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -15,10 +15,16 @@ use crate::app::web_sessions;
 use crate::guard;
 use crate::http::Caller;
 
+/// The notice that a page was led here with.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Notice {
     notice: String,
+}
+
+/// What no page of ours has written says nothing.
+pub(super) fn notice_of(query: Result<Query<Notice>, QueryRejection>) -> String {
+    query.map(|Query(query)| query.notice).unwrap_or_default()
 }
 
 #[derive(Deserialize, Default)]
@@ -49,14 +55,15 @@ fn notice(reader: &Reader, name: &str) -> Option<&'static str> {
 pub(super) async fn show(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Query(query): Query<Notice>,
+    query: Result<Query<Notice>, QueryRejection>,
     headers: HeaderMap,
     reader: Reader,
 ) -> Response {
     if forms::visitor(&web, &headers, &caller).await.is_some() {
         return see_other("/home");
     }
-    let values = json!({"error": null, "notice": notice(&reader, &query.notice), "username": ""});
+    let values =
+        json!({"error": null, "notice": notice(&reader, &notice_of(query)), "username": ""});
     page(&web, &reader, (StatusCode::OK, "login.html"), values)
 }
 

@@ -145,6 +145,8 @@ async fn around(State(web): State<Web>, request: Request, next: Next) -> Respons
             "There is no portal of this name here.",
         );
         page::error(&web, &reader, StatusCode::MISDIRECTED_REQUEST, (heading, text))
+    } else if !http::is_text(request.uri().path()) {
+        not_found(State(web.clone()), reader).await
     } else if is_known {
         next.run(request).await
     } else {

@@ -589,3 +589,35 @@ fn without_a_mail_account_mails_become_files() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(mails_of(&portal, "8001")[0]["state"], "sent");
 }
+
+#[test]
+fn nonsense_is_refused_with_a_reason_and_nothing_is_half_done() {
+    let portal = portal("nonsense", 1, (1, 0, 2));
+    std::fs::write(
+        portal.file("client.ini"),
+        ini(1, 1, 0, 2).replace("SMTP-Server", "; SMTP-Server"),
+    )
+    .unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/portal/bad_input.py");
+    let (web, api) = (portal.web_port, portal.api_port);
+    let cli = format!(
+        "{} --config {}",
+        crate::support::instance::BINARY,
+        portal.file("ptportal.toml").display()
+    );
+    let output = Command::new("/usr/bin/python3")
+        .arg(script)
+        .args([
+            "--web",
+            &format!("http://localhost:{web}"),
+            "--api",
+            &format!("http://127.0.0.1:{api}"),
+        ])
+        .args(["--token", &portal.token("nonsense"), "--cli", &cli, "--data-dir"])
+        .arg(portal.file("data"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    println!("{}", said.lines().last().unwrap_or_default());
+}

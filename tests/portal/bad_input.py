@@ -3,22 +3,7 @@ nothing behind; what only looks dangerous is text, and comes back exactly as it 
 
 bad_input.py --web http://127.0.0.1:PORT --api http://127.0.0.1:PORT --token TOKEN --data-dir DIR --cli 'PTPORTAL --config FILE'
 """
-import argparse
-import base64
-import concurrent.futures
-import gzip
-import html.parser
-import http.client
-import itertools
-import json
-import os
-import re
-import shlex
-import socket
-import subprocess
-import sys
-import tempfile
-import time
+import argparse, base64, concurrent.futures, gzip, html.parser, http.client, itertools, json, os, re, shlex, socket, subprocess, sys, tempfile, time
 import unicodedata
 from pathlib import Path
 from urllib.parse import quote, quote_from_bytes, urlsplit
@@ -32,7 +17,8 @@ DATA, CLI = Path(given.data_dir), shlex.split(given.cli)
 TIMEOUT = 15
 SECRET = "kw7431"  # stands in every password, so that none of them is missed in the log
 JSON, PROBLEM, FORM = "application/json", "application/problem+json", "application/x-www-form-urlencoded"
-work = Path(tempfile.mkdtemp(prefix="bad-input-"))
+folder = tempfile.TemporaryDirectory(prefix="bad-input-")
+work = Path(folder.name)
 numbers, addresses = itertools.count(1), itertools.count(1)
 checks, failures = [], []
 
@@ -71,20 +57,20 @@ BAD_PATHS = [
 
 # ------------------------------------------------------------------------------------------------------- tools
 
-
 class Answer:
     def __init__(self, status, headers=(), body=b""):
-        self.status, self.body = status, body
+        self.status, self.body, self.text = status, body, body.decode("utf-8", "replace")
         self.headers = {name.lower(): value for name, value in headers}
-        self.text = body.decode("utf-8", "replace")
 
     def __repr__(self):
         return f"{self.status} {self.headers.get('content-type')} {self.text[:300]!r}"
 
+    def json(self):
+        return json.loads(self.body)
 
 def exchange(host, raw, method="GET"):
-    """Sends bytes as they are, and gives the answer; status 0 when the server closes without one. Each time from another
-    loopback address, so that neither bans nor limits mix the cases up."""
+    """Sends bytes as they are, and gives the answer; status 0 when the server closes without one, 599 when it hangs. Each
+    time from another loopback address, so that neither bans nor limits mix the cases up."""
     n = next(addresses)
     name, port = host.rsplit(":", 1)
     with socket.create_connection((name, int(port)), TIMEOUT, (f"127.1.{n // 250}.{n % 250 + 1}", 0)) as sock:
@@ -102,24 +88,19 @@ def exchange(host, raw, method="GET"):
         except (http.client.HTTPException, OSError):
             return Answer(0)
 
-
 def request(host, method, path, body=b"", *headers):
-    lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: " + host.encode(), b"Connection: close"]
-    lines += [header if isinstance(header, bytes) else header.encode() for header in headers]
-    if body or method in ("POST", "PUT"):
-        lines.append(b"Content-Length: %d" % len(body))
-    return exchange(host, b"\r\n".join(lines) + b"\r\n\r\n" + body, method)
-
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
+    lines += [f"Content-Length: {len(body)}"] if body or method in ("POST", "PUT") else []
+    head = b"\r\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+    return exchange(host, head + b"\r\n\r\n" + body, method)
 
 BEARER = f"Authorization: Bearer {given.token}"
-
 
 def api(method, path, body=None, *headers, kind=JSON):
     """`body` is bytes, or something for JSON."""
     raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     kind = [f"Content-Type: {kind}"] if body is not None and kind else []
     return request(API, method, "/api/v1" + path, raw, BEARER, *kind, *headers)
-
 
 def cli(*words, stdin=b""):
     """Exit status, standard output and error; -1 when it hangs."""
@@ -129,11 +110,9 @@ def cli(*words, stdin=b""):
         return -1, "", "hangs"
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
-
 def listed(*words):
     code, out, err = cli(*words)
     return json.loads(out) if code == 0 else {"failed": err}
-
 
 def check(name, is_right, expected, got):
     checks.append(name)
@@ -141,36 +120,34 @@ def check(name, is_right, expected, got):
         failures.append(f"{short(name)}: expected {expected}, got {short(got)}")
     return is_right
 
-
 def short(what):
     text = what if isinstance(what, str) else repr(what)
     text = text if text.isprintable() else ascii(text)
     return text if len(text) < 420 else f"{text[:400]}… ({len(text)} characters)"
 
+def each(function, rows, at_once=8):
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(function, rows))
 
 def state():
     """Everything that a refused input could have changed. A mail's way through the queue is its own."""
     lists = [(what, "list") for what in ("client", "project", "account", "mail", "token", "user", "template", "default")] + [("contact", "list", HOME)]
-    with concurrent.futures.ThreadPoolExecutor(9) as pool:
-        rows = dict(zip((words[0] for words in lists), pool.map(lambda words: listed(*words), lists)))
+    rows = dict(zip((words[0] for words in lists), each(lambda words: listed(*words), lists)))
     keep = ("id", "template", "client_no", "project_no", "username", "recipient")
     rows["mail"] = [{key: row[key] for key in keep} for row in rows["mail"]]
-    rows["token"] = [row["name"] for row in rows["token"]]
+    rows["token"] = [row["name"] for row in rows["token"]]  # not when it was used
     return rows
-
 
 def table(name, try_one, rows):
     """All rows of a table of refusals; afterwards everything is as before, and the server is there."""
     before = state()
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda row: try_one(f"{name}: {short(row)}", row), rows))
+    each(lambda row: try_one(f"{name}: {short(row)}", row), rows)
     after = state()
     for what in before:
         changed = [row for row in after[what] if row not in before[what]] + [row for row in before[what] if row not in after[what]]
         check(f"{name}: {what} list", not changed, "nothing half done", changed)
     alive = request(API, "GET", "/api/v1/openapi.json").status, request(WEB, "GET", "/").status
     check(f"{name}: alive", alive == (200, 200), "(200, 200)", alive)
-
 
 class Page(html.parser.HTMLParser):
     """The text that a reader sees, and the tags that a browser acts on."""
@@ -189,9 +166,7 @@ class Page(html.parser.HTMLParser):
     def is_harmless(self):
         return not any(tag in ("script", "svg", "b", "img") or any(key.startswith("on") for key, _ in attributes) for tag, attributes in self.tags)
 
-
 # -------------------------------------------------------------------------------------------- one check for each kind
-
 
 def api_refuses(name, answer, statuses=(422,)):
     """A problem (RFC 9457) with a reason."""
@@ -203,13 +178,11 @@ def api_refuses(name, answer, statuses=(422,)):
     check(name, answer.status in statuses and told, f"{statuses} as a problem with title and detail", answer)
     check(name, "boese" not in str(answer.headers), "no header of the sender", answer.headers)
 
-
 def page_refuses(name, answer, statuses):
     """A page that says why."""
     page = Page(answer.text)
     told = answer.headers.get("content-type", "").startswith("text/html") and len(" ".join(page.seen.split())) > 60
     check(name, answer.status in statuses and told and page.is_harmless(), f"{statuses} as a harmless page with a text", answer)
-
 
 def cli_refuses(name, done, statuses=(1, 2), says=""):
     """One clear line; wrong usage also shows the usage below it. Nothing in it steers a terminal."""
@@ -219,15 +192,14 @@ def cli_refuses(name, done, statuses=(1, 2), says=""):
     is_safe = not any(unicodedata.category(c) == "Cc" for c in err if c != "\n") and "panicked" not in err and SECRET not in err
     check(name, code in statuses and not out and is_clear and is_safe and says in err, f"exit {statuses}, one clear line {says}", (code, out[:100], err))
 
-
 def same(name, expected, got):
     check(name, expected == got, short(expected), got)
-
 
 # ----------------------------------------------------------------------------------------------------- order API
 
 HOME = f"Süd {os.getpid()}"  # the client whose customer logs in below
 
+ABSENT = object()
 
 def order(**changes):
     """An order of a client that is not there yet, so that anything half done shows. `at__0__field` names a place."""
@@ -242,9 +214,11 @@ def order(**changes):
         target = made
         for step in path:
             target = target[int(step)] if step.isdigit() else target[step]
-        target[last] = value
+        if value is ABSENT:
+            del target[last]
+        else:
+            target[last] = value
     return made
-
 
 same("the customer", 201, api("POST", "/projects", order(client__client_no=HOME, project__project_no=f"P-{HOME}")).status)
 if not any(row["client_no"] == HOME for row in listed("account", "list")):
@@ -265,16 +239,6 @@ FIELDS = [
 for place, values in FIELDS:
     table(f"POST projects {place}", lambda name, value: api_refuses(name, api("POST", "/projects", order(**{place: value})), (422, 400)), values)
 
-
-def without(*path):
-    made = order()
-    target = made
-    for step in path[:-1]:
-        target = target[step]
-    del target[path[-1]]
-    return made
-
-
 good = json.dumps(order()).encode()
 BODIES = [  # bytes that are no order at all
     b"", b" ", b"null", b"[]", b"1", b"\"x\"", b"true", b"NaN", b"{", b"{}", b"{}{}", good + b"x", good[:-1], good.replace(b"{", b"[", 1),
@@ -285,8 +249,8 @@ BODIES = [  # bytes that are no order at all
     good.replace(b"\"client\"", b"\"project\"", 1), good.replace(b"{", b"{\"client\": {\"client_no\": \"1\"}, ", 1), b"[" * 100_000,
     b"{\"client\":" * 100_000, b"[" * 100_000 + b"]" * 100_000, good.replace(b"[", b"[" * 100_000), b"\xef\xbb\xbf" + good, good.decode().encode("utf-16"),
     good.decode().encode("utf-16-le"), gzip.compress(good), b"<project/>", b"client[client_no]=1", b"\0" * 1000, b"'" + good + b"'", b"//x\n" + good,
-    *(json.dumps(without(*path)).encode() for path in (
-        ["client"], ["project"], ["client", "client_no"], ["project", "project_no"], ["project", "contact", "email"], ["project", "contact", "name"])),
+    *(json.dumps(order(**{place: ABSENT})).encode() for place in (
+        "client", "project", "client__client_no", "project__project_no", "project__contact__email", "project__contact__name", "tickets__0__ticket_no")),
 ]
 table("POST projects body", lambda name, body: api_refuses(name, api("POST", "/projects", body), (400, 422)), BODIES)
 table("POST projects gzip", lambda name, body: api_refuses(name, api("POST", "/projects", body, "Content-Encoding: gzip"), (400, 415)), [gzip.compress(good)])
@@ -297,7 +261,7 @@ table("POST projects type", lambda name, kind: api_refuses(name, api("POST", "/p
 TARGETS = [("GET", "/projects/{}"), ("GET", "/clients/{}"), ("POST", "/projects/{}/close"), ("POST", "/accounts/{}/enable"),
            ("POST", "/accounts/{}/disable"), ("POST", "/accounts/{}/link")]
 table("paths", lambda name, row: api_refuses(name, api(row[0], row[1].format(row[2])), (400, 404, 422)), [(*t, p) for t in TARGETS for p in BAD_PATHS])
-table("PUT clients number", lambda name, no: api_refuses(name, api("PUT", f"/clients/{quote(no, safe='')}", {"name": "x"}), (422, 404)), BAD_NUMBERS)
+table("PUT clients number", lambda name, no: api_refuses(name, api("PUT", f"/clients/{quote(no, safe='')}", {"name": "x"}), (422, 404)), BAD_NUMBERS[:-1])
 table("PUT clients broken number", lambda name, no: api_refuses(name, api("PUT", f"/clients/{no}", {"name": "x"}), (400,)), ["%ff", "%c3%28", "%ed%a0%80"])
 PUTS = [(key, value) for key, values in (
     ("name", WRONG_TYPES + BAD_NAMES), ("email", WRONG_TYPES + BAD_EMAILS), ("create_hotfolder", BAD_FLAGS), ("language", BAD_LANGUAGES),
@@ -329,7 +293,6 @@ same("admin token", 200, request(API, "GET", "/api/v1/projects", b"", f"authoriz
 
 # ------------------------------------------------------------------------------------------ what only looks dangerous
 
-
 def round_trip(name, text):
     """One order with this text in every field."""
     contact = f"texte-{next(numbers)}@kunde.example"
@@ -338,12 +301,12 @@ def round_trip(name, text):
     answer = api("POST", "/projects", sent)
     if not check(name, answer.status == 201, 201, answer):
         return
-    folder = json.loads(answer.body)["project"]["folder"]
-    is_safe = folder and folder not in (".", "..") and not re.search(r"[/\\\0-\x1f\x7f]", folder)
+    folder = answer.json()["project"]["folder"] or ""
+    is_safe = folder not in ("", ".", "..") and not re.search(r"[/\\\0-\x1f\x7f]", folder)
     check(f"{name} folder", is_safe, "a safe folder", folder)
     same(f"{name} again", 200, api("POST", "/projects", sent).status)
     url = quote(text, safe="")
-    shown, client = (json.loads(api("GET", f"/{what}/{url}").body) for what in ("projects", "clients"))
+    shown, client = (api("GET", f"/{what}/{url}").json() for what in ("projects", "clients"))
     ticket = shown.get("tickets", [{}])[0]
     got = [shown.get("project_no"), shown.get("client_no"), shown.get("job_description"), ticket.get("ticket_no"), ticket.get("job_description"), client.get("name")]
     same(f"{name} API", [text] * 6, got)
@@ -352,90 +315,67 @@ def round_trip(name, text):
     mail = listed("mail", "preview", "--template=Hotfolder Datenupload", f"--client={text}", f"--project={text}")
     page = Page(mail.get("html", ""))
     check(f"{name} mail", page.seen.count(text) >= 3 and page.is_harmless() and "\n" not in mail["subject"], "escaped in the mail", mail)
-    check(f"{name} mail as text", text in mail.get("text", ""), "the text as it is", mail.get("text"))
+    # In text without tags only what is seen counts: HTML knows no line separator and no blank without width.
+    visible = lambda text: " ".join(text.replace("\u200b", "").split())
+    check(f"{name} mail as text", visible(text) in visible(mail.get("text", "")), "the text as it is", mail.get("text"))
 
-
-with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    list(pool.map(lambda text: round_trip(f"text {short(text)}", text), TEXTS))
+each(lambda text: round_trip(f"text {short(text)}", text), TEXTS)
 LONG = ["x" * 10_000, "ü\r\n\t" * 2500, "🖨" * 10_000]
 for text in LONG:
     made = order(project__job_description=text, client__name="ß" * 300)
     same("longest text", 201, api("POST", "/projects", made).status)
-    same("longest text", text, json.loads(api("GET", f"/projects/{made['project']['project_no']}").body)["job_description"])
+    same("longest text", text, api("GET", f"/projects/{made['project']['project_no']}").json()["job_description"])
 for blank in BLANK:  # absent
     made = order(client__name=blank, project__job_description=blank, project__due_date=blank)
-    shown = json.loads(api("POST", "/projects", made).body).get("project", {})
+    shown = api("POST", "/projects", made).json().get("project", {})
     same(f"blank {blank!r}", (None, None), (shown.get("job_description", 0), shown.get("due_date", 0)))
 other = order(project__project_no=TEXTS[0])
 table("another client's project", lambda name, body: api_refuses(name, api("POST", "/projects", body), (409,)), [other])
 
 # ---------------------------------------------------------------------------------------------------- import folder
 
-
 def xml(inner="", head="<?xml version=\"1.0\" encoding=\"UTF-8\"?>", name="Müller", end="</project>"):
     n = next(numbers)
     return f"{head}<project><client><client_no>Neu-{n}</client_no><name>{name}</name></client><project><project_no>P-{n}</project_no></project>{inner}{end}"
 
-
 LAUGHS = "<!DOCTYPE x [<!ENTITY a0 \"ha\">" + "".join(f"<!ENTITY a{n} \"{f'&a{n - 1};' * 10}\">" for n in range(1, 10)) + "]>"
-FILES = [body for body in BODIES if body != good] + [text if isinstance(text, bytes) else text.encode() for text in (
+FILES = [body for body in BODIES if body not in (good, b"\xef\xbb\xbf" + good)] + [text if isinstance(text, bytes) else text.encode() for text in (
     xml(head=LAUGHS, name="&a9;"), xml(head="<!DOCTYPE x [<!ENTITY e SYSTEM \"file:///etc/passwd\">]>", name="&e;"), xml(name="&e;"), xml(name="&#0;"),
-    xml(head="<!DOCTYPE x SYSTEM \"http://127.0.0.1/x.dtd\">"), xml(name="&#x1b;[31m"), xml(name="a&#13;&#10;b"), xml(name="\0"), xml(name="&#xd800;"),
-    xml(end=""), xml(end="</order>"), xml("<farbe>rot</farbe>"), xml("<tickets><ticket/></tickets>"), xml("<tickets><farbe/></tickets>"),
-    xml("<client><client_no>1</client_no></client>"), xml(name="<b>x</b>"), xml(name="</name><name>x"), xml(head="<x/>"), "<project", "<>", "<project/>",
-    "<project>" * 100_000, xml(name="<a>" * 100_000), xml("<a>" * 100_000), xml(name="ü").encode("latin-1"), xml(head="<?xml version='1.0' encoding='quatsch'?>"),
-    xml(head="<?xml version='1.0' encoding='UTF-16'?>"), xml().encode("utf-16-le"), xml(name="x" * 301), "<!-- " + "x" * (1 << 20), "order", "' OR 1=1", "../../etc/passwd",
-    *(json.dumps(order(**{place: value})) for place, values in FIELDS for value in values[:1] + values[-1:]),
-)]
-ODD_NAMES = ["ä ö.json", "x;rm -rf.json", "$(id).xml", "a\nb.json", "{{7*7}}.json", "x.error.txt", "' OR 1=1", "a\\..\\b", "-rf", "n" * 240, "🖨" * 60]
-
+    xml(head="<!DOCTYPE x SYSTEM \"http://127.0.0.1/x.dtd\">"), xml(name="&#x1b;[31m"), xml(name="a&#13;&#10;b"), xml(name="\0"), xml(name="&#xd800;"), xml(end=""),
+    xml(end="</order>"), xml("<farbe>rot</farbe>"), xml("<tickets><ticket/></tickets>"), xml("<tickets><farbe/></tickets>"), xml("<client><client_no>1</client_no></client>"),
+    xml(name="<b>x</b>"), xml(name="</name><name>x"), xml(head="<x/>"), "<project", "<>", "<project/>", "<project>" * 100_000, xml(name="<a>" * 100_000), xml("<a>" * 100_000),
+    xml(name="ü").encode("latin-1"), xml(head="<?xml version='1.0' encoding='quatsch'?>"), xml(head="<?xml version='1.0' encoding='UTF-16'?>"), xml().encode("utf-16-le"),
+    xml(name="x" * 301), "<!-- " + "x" * (1 << 20), "order", "' OR 1=1", "../../etc/passwd",
+    *(json.dumps(order(**{place: value})) for place, values in FIELDS for value in values[:1] + values[-1:]))]
+FILE_NAMES = ["ä ö.json", "x;rm -rf.json", "$(id).xml", "a\nb.json", "{{7*7}}.json", "x.error.txt", "' OR 1=1", "a\\..\\b", "-rf", "n" * 240, "🖨" * 60, "l" * 250 + ".json",
+              "m" * 255, b"Lat1-\xfc.json"]
 
 def put(name, body):
+    """By rename, then waits until it is taken."""
+    name = os.path.join(os.fsencode(DATA / "import"), name if isinstance(name, bytes) else name.encode())
     temporary = DATA / "import" / f".{next(numbers)}.part"
     temporary.write_bytes(body)
-    temporary.rename(DATA / "import" / name)
+    os.rename(temporary, name)
+    end = time.time() + 12
+    while os.path.exists(name) and time.time() < end:
+        time.sleep(0.05)
+    taken = not os.path.exists(name)
+    taken or os.remove(name)
+    return taken
 
-
-def taken(names, seconds=25):
-    """Waits until the import folder is empty."""
-    end = time.time() + seconds
-    while time.time() < end and any((DATA / "import" / name).exists() for name in names):
-        time.sleep(0.1)
-
-
-def imports(name, named):
-    """All files at once, then a reason beside each."""
-    files = {(f"bad-{n:03}.order" if name == "bodies" else item): body for n, (item, body) in enumerate(named)}
-    for file, body in files.items():
-        put(file, body)
-    taken(files)
-    for file, body in files.items():
-        reason = DATA / "import" / "failed" / f"{file}.error.txt"
-        text = reason.read_text("utf-8", "replace") if reason.exists() else "no reason"
-        check(f"import {short(body[:150])} as {short(file)}", text.startswith(file) and len(text) > len(file) + 10, "failed with a reason", text)
-
-
-table("import", lambda name, row: imports(*row), [("bodies", [("", body) for body in FILES])])
-table("import names", lambda name, row: imports(*row), [("names", [(file, b"{") for file in ODD_NAMES])])
-LOST = [b"M\xfcller.json", b"l" * 250 + b".json", b"l" * 255]  # no UTF-8, and too long for another word behind it
-
-
-def lost(name, file):
-    folder = os.fsencode(DATA / "import")
-    (DATA / "import" / ".lost").write_bytes(b"{")
-    os.rename(folder + b"/.lost", folder + b"/" + file)
-    end = time.time() + 11
-    while time.time() < end and file in os.listdir(folder):
-        time.sleep(0.1)
+def import_refuses(name, row):
+    """Moved to import/failed, and beside it NAME.error.txt; where the name is too long or no UTF-8, a name like it."""
+    file, body = row
+    taken = put(file, body)
+    begin = (file.split(b"\xfc")[0].decode() if isinstance(file, bytes) else file)[:40]
     time.sleep(0.2)
-    reasons = [text for text in os.listdir(folder + b"/failed") if text.startswith(file[:1]) and text.endswith(b".error.txt")]
-    check(name, file not in os.listdir(folder) and reasons, "failed with a reason", (os.listdir(folder), reasons))
-    if file in os.listdir(folder):
-        os.remove(folder + b"/" + file)
+    reasons = [path for path in (DATA / "import" / "failed").iterdir() if path.name.endswith(".error.txt") and path.name.startswith(begin)]
+    texts = [path.read_text("utf-8", "replace") for path in reasons if path.name == f"{file}.error.txt" or len(os.fsencode(file)) > 220 or file == FILE_NAMES[-1]]
+    told = any(text.startswith(begin) and len(text) > len(begin) + 10 for text in texts)
+    check(name, taken and told, "failed with a reason", ("taken" if taken else "not taken", texts))
 
-
-for file in LOST:
-    table("import file name", lost, [file])
+table("import", import_refuses, [(f"bad-{n:03}.order", body) for n, body in enumerate(FILES)])
+table("import names", import_refuses, [(file, b"{") for file in FILE_NAMES])
 secret = work / "geheim.json"
 secret.write_bytes(json.dumps(order()).encode())
 (DATA / "import" / "link.json").symlink_to(secret)
@@ -448,18 +388,18 @@ for text in TEXTS:
     put(f"good-{n}.json", json.dumps(sent, ensure_ascii=n % 2 == 0).encode())
     if is_xml:
         put(f"good-{n}.xml", f"<project><client><client_no>{HOME}</client_no></client><project>{project}</project></project>".encode())
-    taken([f"good-{n}.json", f"good-{n}.xml"])
     for no in [f"Import-{n}"] + [f"Xml-{n}"] * is_xml:
-        shown = json.loads(api("GET", f"/projects/{no}").body)
+        shown = api("GET", f"/projects/{no}").json()
         same(f"import {no} {short(text)}", text, shown.get("job_description", shown))
 check("import of a link", (DATA / "import" / "link.json").is_symlink(), "not followed", os.listdir(DATA / "import"))
+(DATA / "import" / "link.json").unlink()
+(DATA / "import" / "ordner.json").rmdir()
 
 # ------------------------------------------------------------------------------------------------------------- pages
 
 USER = next(row["username"] for row in listed("account", "list") if row["client_no"] == HOME)
 LINK = urlsplit(listed("account", "link", USER)["link"]).path
 PASSWORD, SECOND = f"{SECRET} Zwölf <b>Übergrößen</b> '; DROP--", f"{SECRET}-zweites-Kennwort-{{{{7*7}}}}"
-
 
 def web(method, path, fields=None, *headers, kind=FORM):
     """`fields` is bytes, or pairs of text or bytes."""
@@ -470,7 +410,6 @@ def web(method, path, fields=None, *headers, kind=FORM):
     kind = [f"Content-Type: {kind}"] if fields is not None and kind else []
     return request(WEB, method, path, fields or b"", *kind, *headers)
 
-
 BAD_FORMS = [  # body, type, statuses: the same at each form
     (b"x" * 17_000, FORM, (413,)), (b"password=" + b"x" * 2_000_000, FORM, (413,)), (b"{}", JSON, (415,)), (b"", "text/plain", (415,)), (b"a=b", None, (415,)),
     (b"--x--", "multipart/form-data; boundary=x", (415,)), (b"csrf=a&csrf=b", FORM, (422, 400)), (gzip.compress(b"a=b"), "application/gzip", (415,)),
@@ -480,21 +419,20 @@ table("forms", lambda name, row: page_refuses(name, web("POST", row[0], row[1], 
 FOREIGN = [["Sec-Fetch-Site: cross-site"], ["Sec-Fetch-Site: same-site"], ["Origin: https://boese.example"], ["Origin: null"], ["Sec-Fetch-Site: quatsch"]]
 table("foreign forms", lambda name, row: page_refuses(name, web("POST", row[0], {"csrf": "x", "username": USER, "password": SECRET}, *row[1]), (403,)),
       [(place, headers) for place in PLACES[:3] for headers in FOREIGN])
-NAMES = TEXTS + BLANK + CONTROL + INJECTED + ["x" * 10_000, b"\xff\xfe", f"{SECRET} Kennwort im falschen Feld", "\ud800"]
+NAMES = TEXTS + BLANK + CONTROL + INJECTED + ["x" * 5000, b"\xff\xfe", f"{SECRET} Kennwort im falschen Feld", "\ud800"]
 table("login", lambda name, user: page_refuses(name, web("POST", "/", {"username": user, "password": f"{SECRET} {user}"}), (401,)), NAMES)
 table("login password", lambda name, word: page_refuses(name, web("POST", "/", [("username", USER), ("password", word)]), (401,)), NAMES)
 table("login fields", lambda name, form: page_refuses(name, web("POST", "/", form), (401, 422)), [
     b"", b"&&&", b"=", b"username", b"username[]=a", b"username=a&username=b", b"username=%zz&password=%", [("password", SECRET)], [("username", USER)]])
 sentences = set()
 
-
 def asked(name, user):
     answer = web("POST", "/link", {"username": user})
     check(name, answer.status == 200 and Page(answer.text).is_harmless(), "200 and one sentence", answer)
     sentences.add(re.sub(r"name=\"csrf\" value=\"[^\"]*\"", "", answer.text))
 
-
-table("link", asked, [name for name in NAMES if name != b"\xff\xfe"])
+known = {row["username"] for row in listed("account", "list")}  # names are folded
+table("link", asked, [name for name in NAMES if name != b"\xff\xfe" and unicodedata.normalize("NFKC", name).lower().strip() not in known])
 same("link: answers", 1, len(sentences))
 table("pages", lambda name, path: page_refuses(name, web("GET", path), (400, 404)), [f"/activate/{path}" for path in BAD_PATHS] + [
     "/activate/", "/activate", "/nix", "/home/", "/../etc/passwd", "/%2e%2e/etc/passwd", "/style.css/x", "/%ff", "/home/%00", "/activate/x/y"])
@@ -509,7 +447,7 @@ table("hosts", lambda name, host: page_refuses(name, exchange(WEB, f"GET / HTTP/
 BAD_PASSWORDS = [  # the two fields
     *((word, word) for word in (
         "", f"{SECRET}kurz", SECRET * 22, f"{SECRET}\0lang genug", f"{SECRET}\r\nlang genug", f"{SECRET}\x1b[31m lang genug", b"kw7431 \xff\xfe lang genug", " " * 12,
-        "passwort1234", "aaaaaaaaaaaaaaa", USER.upper(), "x" * 10_000)),
+        "passwort1234", "aaaaaaaaaaaaaaa", USER.upper(), "x" * 5000)),
     (PASSWORD, ""), (PASSWORD, PASSWORD + " "), ("", PASSWORD), (PASSWORD, PASSWORD.upper()),
 ]
 table("activate", lambda name, row: page_refuses(name, web("POST", LINK, {"password": row[0], "password_repeat": row[1]}), (422,)), BAD_PASSWORDS)
@@ -526,10 +464,8 @@ for text in TEXTS:
 check("home", shown.status == 200 and page.is_harmless(), "a harmless page", page.tags)
 CSRF = next(iter(re.findall(r"name=\"csrf\" value=\"([^\"]+)\"", shown.text)), "")
 
-
 def home(path, **fields):
     return web("POST", path, {"csrf": CSRF, **fields}, COOKIE)
-
 
 table("cookies", lambda name, cookie: same(name, 303, web("GET", "/home", None, b"Cookie: ptportal=" + cookie).status), [
     b"", b"x", b"A" * 43, b"\xff", b"' OR 1=1", b"../../etc/passwd", b"A" * 9000, b"; ptportal=" + b"A" * 43, COOKIE[17:-1].encode(), b"<script>"])
@@ -539,17 +475,15 @@ table("home password", lambda name, row: page_refuses(name, home("/home/password
 table("home current password", lambda name, word: page_refuses(name, home("/home/password", current_password=word, password=SECOND, password_repeat=SECOND), (422,)),
       ["", PASSWORD + " ", PASSWORD.upper(), "' OR 1=1", b"\xff", "\0", "x" * 10_000])
 
-
 def ssh(kind=b"ssh-ed25519", *parts):
     parts = parts or (os.urandom(32),)
     return kind.decode("latin-1") + " " + base64.b64encode(b"".join(len(part).to_bytes(4, "big") + part for part in (kind, *parts))).decode()
-
 
 KEY = ssh()
 BAD_KEYS = BLANK + CONTROL + INJECTED + TEXTS + [
     "x" * 10_000, KEY[:-9], KEY.replace("AAAA", "AAAB"), "ssh-rsa" + KEY[11:], "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbg==\n-----END OPENSSH PRIVATE KEY-----", b"\xff\xfe",
     ssh(b"ssh-rsa", b"\1\0\1", b"\xc1" * 128), ssh(b"ssh-dss", *[b"\x51" * 20] * 4), ssh(b"ssh-ed25519", b"kurz"), ssh(b"quatsch"), "command=\"sh\" " + KEY,
-    f"{KEY} a\0b", f"{KEY} a\x1b[31mrot", f"{KEY} a\x07b", f"{KEY} {'x' * 5000}"]
+    f"{ssh()} a\0b", f"{ssh()} a\x1b[31mrot", f"{ssh()} a\x07b"]
 table("home keys", lambda name, key: page_refuses(name, home("/home/keys", key=key), (422,)), BAD_KEYS)
 for text in TEXTS:
     comment = " ".join(text.split())
@@ -590,8 +524,8 @@ COMMANDS = [
     *(("client", "add", "--name=x", glued("--email", mail), "CLI-2") for mail in MAILS), *(("client", "set", glued("--email", mail), HOME) for mail in MAILS),
     *(("client", command, "--name=x", f"--delete-in-days={days}", no) for days in ("-1", "x", "1.5", "", "36501", "4294967295", "9" * 30, "NaN") for command, no in (("add", "CLI-3"), ("set", HOME))),
     *(("client", "set", f"--language={text}", HOME) for text in ("", "fr", "DE", "' OR 1=1")), ("client", "set", "--create-hotfolder=ja", HOME), ("client", "add", "CLI-4"),
-    ("client", "add", HOME, "--name=x"), ("client", "quatsch"), ("client",), ("client", "add", "CLI-5", "--name=x", "--farbe=rot"), ("client", "add", "CLI-6", "--name=x", "--name=y"),
-    ("client", "remove", "' OR 1=1"), ("client", "remove", "%"), ("client", "remove", "*"),
+    ("client", "add", HOME, "--name=x"), ("client", "quatsch"), ("client", "add", "CLI-5", "--name=x", "--farbe=rot"), ("client", "add", "CLI-6", "--name=x", "--name=y"),
+    ("client", "remove", "x' OR '1'='1"), ("client", "remove", "%"), ("client", "remove", "*"),
     *(("contact", "add", "--name=x", "--email=a@b.example", "--", no) for no in WORDS + ["' OR 1=1 --"]), *(("contact", "add", glued("--name", name), "--email=a@b.example", HOME) for name in LINES + [""]),
     *(("contact", "add", "--name=x", glued("--email", mail), HOME) for mail in MAILS + [""]), *(("contact", "list", "--", no) for no in WORDS), ("contact", "remove", "' OR 1=1"),
     *(("account", "create", glued("--username", name), "--", HOME) for name in WORDS + [text for text in TEXTS if text not in ("..", ".", "-1", "--help", "CON", "null", "NaN", "true")]),
@@ -600,7 +534,7 @@ COMMANDS = [
     *(("account", command, *words, setting) for command, words in (("set", (USER,)), ("create", (HOME, "--set"))) for setting in (
         b"\xff=1", "", "=", "=1", "quota_bytes", "quota_bytes=-1", "quota_bytes=1e3", f"quota_bytes={2**64}", "quota_bytes=NaN", "farbe=rot", "language=fr", "protocols=scp", "protocols=sftp,' OR 1=1",
         "status_file=ja", "expires_at=morgen", "expires_at=24.12.2026", "allowed_networks=10.0.0.0/33", "allowed_networks=x", "max_sessions=x", "folders=", "folders=a/b", "folders=..", "folders=.",
-        "folders=Eingehend,eingehend", "folders=a\x1bb", "folders=a\nb", "folders=" + "x" * 300, "folders=Eingehend,../../etc", "username_pattern=", "password_hash=x", "checked=1")),
+        "folders=Eingehend,eingehend", "folders=a\x1bb", "folders=a\nb", "folders=" + "x" * 300, "folders=Eingehend,../../etc", "password_hash=x", "checked=1")),
     ("account", "unset", USER, "farbe"), ("account", "unset", USER, "' OR 1=1"), *(("account", "key", "remove", USER, text) for text in ("", "' OR 1=1", "SHA256:x", "a\x1bb")),
     *(("default", "set", name, setting) for name, setting in (
         ("ptportal", "farbe=rot"), ("ptportal", "folders=.."), ("ptportal", "quota_bytes=-1"), ("clients", "on_existing=merge"), ("clients", "hotfolder_delete_in_days=-1"), ("clients", "language=fr"),
@@ -608,7 +542,7 @@ COMMANDS = [
     *(("token", "create", "--", name) for name in LINES + [""]), *(("token", "create", "CLI-7", glued("--scope", scope)) for scope in ("", "root", "ORDERS", "orders,admin", "' OR 1=1", "a\x1bb", b"\xff")),
     ("token", "create", f"pull-{os.getpid()}"), *(("token", "revoke", "--", name) for name in ("' OR 1=1", "%", "", "a\x1bb")),
     *(("user", "add", "--email=a@b.example", "--", name) for name in LINES + [""]), *(("user", "add", "CLI-8", glued("--email", mail)) for mail in MAILS + [""]),
-    *(("project", "add", "--", HOME, no) for no in WORDS), *(("project", "add", "--", no, "CLI-9") for no in WORDS + ["' OR 1=1"]), *(("project", "show", "--", no) for no in WORDS),
+    *(("project", "add", "--", HOME, no) for no in WORDS), *(("project", "add", "--", no, "CLI-9") for no in WORDS + ["x' OR '1'='1"]), *(("project", "show", "--", no) for no in WORDS),
     *(("project", "add", HOME, "CLI-9", glued("--due", text)) for text in BAD_DATES if "\0" not in text), *(("project", "add", HOME, "CLI-9", glued("--description", text)) for text in BAD_DESCRIPTIONS[2:-1]),
     ("project", "add", HOME, "CLI-9", "--contact=' OR 1=1"), ("project", "add", HOME, "CLI-9", "--contact="), *(("ticket", "add", "--", TEXTS[0], no) for no in WORDS), ("mail", "show", "' OR 1=1"),
     ("mail", "preview", "--template=../../etc/passwd", f"--client={HOME}"), ("mail", "preview", "--template=Hotfolder Datenupload", "--client=a\x1bb"), ("template", "show", "a\rb"), ("upload", "list", "--state=a\x1bb"),
@@ -623,12 +557,10 @@ ACCOUNTS = [b"", b"[", b"[1]", b"[" * 100_000, b"{}", b"\xff\xfe", b"[{\"usernam
             b"[{\"username\": \"neu-5\", \"client_no\": \"Neu-X\\u0000\"}]", b"[{\"username\": \"neu-6\", \"client_no\": \"Neu-X\", \"keys\": [\"x\"]}]",
             b"[{\"username\": \"neu-7\", \"client_no\": \"Neu-X\", \"client_email\": \"a\\r\\nb@c.example\"}]", b"[{\"username\": \"neu-8\", \"client_no\": \"Neu-X\", \"client_name\": \"\\u001b\"}]"]
 
-
 def file_of(body):
     path = work / f"{next(numbers)}"
     path.write_bytes(body if isinstance(body, bytes) else body.encode())
     return str(path)
-
 
 table("cli import", lambda name, body: cli_refuses(name, cli("account", "import", file_of(body)), (1,)), ACCOUNTS)
 TEMPLATES = [  # content, what the line says
@@ -647,7 +579,6 @@ for name, body in (("<div>", "<div>"), ("<a>", "<a>"), ("<table>", "<table><tr><
     code, out, err = cli("template", "set", f"Tief {name}", "--subject=x", "--content-file", file_of(body * (250_000 // len(body))))
     check(f"deep HTML {name}", code in (0, 1) and "panicked" not in err, "taken or refused in time", (code, out[:100], err))
 
-
 def kept(name, text):
     """The command line stores text as it is."""
     n = next(numbers)
@@ -660,9 +591,7 @@ def kept(name, text):
         row = listed("template", "set", f"--subject={text}", "--content-file", file_of(f"<p>{text}"), "--", text)
         same(f"{name} template", (text, text, f"<p>{text}"), tuple(row.get(key) for key in ("name", "subject", "content")))
 
-
-with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    list(pool.map(lambda text: kept(f"cli text {short(text)}", text), TEXTS))
+each(lambda text: kept(f"cli text {short(text)}", text), TEXTS)
 
 # --------------------------------------------------------------------------------------------------------------- the log
 
