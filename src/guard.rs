@@ -50,6 +50,8 @@ impl Denied {
 struct Counts {
     total: usize,
     unauthenticated: usize,
+    /// The same for HTTP: many idle browsers must not keep file transfers out.
+    web_unauthenticated: usize,
     by_address: HashMap<IpAddr, usize>,
     failures: HashMap<IpAddr, Vec<Instant>>,
     banned: HashMap<IpAddr, i64>,
@@ -63,11 +65,28 @@ pub struct Guard {
     counts: Mutex<Counts>,
 }
 
+/// Which connections wait for a login together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pool {
+    Transfer,
+    Web,
+}
+
+impl Counts {
+    fn unauthenticated_in(&mut self, pool: Pool) -> &mut usize {
+        match pool {
+            Pool::Transfer => &mut self.unauthenticated,
+            Pool::Web => &mut self.web_unauthenticated,
+        }
+    }
+}
+
 /// A place for one connection; dropping it frees the place.
 pub struct Ticket {
     guard: Arc<Guard>,
     /// None: a proxy.
     peer: Option<IpAddr>,
+    pool: Pool,
     is_authenticated: bool,
 }
 
@@ -86,6 +105,18 @@ impl Guard {
     /// # Errors
     /// The limit that is reached.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Ticket, Denied> {
+        self.admit_to(peer, Pool::Transfer)
+    }
+
+    /// As [`Guard::admit`], for HTTP.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn admit_web(self: &Arc<Self>, peer: IpAddr) -> Result<Ticket, Denied> {
+        self.admit_to(peer, Pool::Web)
+    }
+
+    fn admit_to(self: &Arc<Self>, peer: IpAddr, pool: Pool) -> Result<Ticket, Denied> {
         let limits = &self.app.config.limits;
         let peer = peer.to_canonical();
         let now = self.app.now();
@@ -99,8 +130,9 @@ impl Guard {
         if counts.by_address.get(&peer).is_some_and(|n| *n >= limits.connections_per_ip) {
             return Err(Denied::TooManyFromAddress);
         }
-        let over = counts.unauthenticated.saturating_sub(limits.unauthenticated);
-        let refuses = match counts.unauthenticated {
+        let waiting = *counts.unauthenticated_in(pool);
+        let over = waiting.saturating_sub(limits.unauthenticated);
+        let refuses = match waiting {
             n if n < limits.unauthenticated => false,
             n if n >= limits.unauthenticated.saturating_mul(2) => true,
             _ => chance(over.saturating_add(1), limits.unauthenticated),
@@ -109,11 +141,11 @@ impl Guard {
             return Err(Denied::TooManyUnauthenticated);
         }
         counts.total = counts.total.saturating_add(1);
-        counts.unauthenticated = counts.unauthenticated.saturating_add(1);
+        *counts.unauthenticated_in(pool) = waiting.saturating_add(1);
         let here = counts.by_address.entry(peer).or_default();
         *here = here.saturating_add(1);
         drop(counts);
-        Ok(Ticket { guard: Arc::clone(self), peer: Some(peer), is_authenticated: false })
+        Ok(Ticket { guard: Arc::clone(self), peer: Some(peer), pool, is_authenticated: false })
     }
 
     /// Lets a trusted proxy in: it speaks for many, so that it has no limit of its own.
@@ -128,7 +160,7 @@ impl Guard {
         counts.total = counts.total.saturating_add(1);
         drop(counts);
         // Not counted as unauthenticated: the proxy keeps strangers' slow connections off.
-        Ok(Ticket { guard: Arc::clone(self), peer: None, is_authenticated: true })
+        Ok(Ticket { guard: Arc::clone(self), peer: None, pool: Pool::Web, is_authenticated: true })
     }
 
     /// Whether an address may not log in now.
@@ -248,8 +280,14 @@ impl Ticket {
         if !self.is_authenticated {
             self.is_authenticated = true;
             let mut counts = self.guard.counts();
-            counts.unauthenticated = counts.unauthenticated.saturating_sub(1);
+            let waiting = counts.unauthenticated_in(self.pool);
+            *waiting = waiting.saturating_sub(1);
         }
+    }
+
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        self.is_authenticated
     }
 }
 
@@ -258,7 +296,8 @@ impl Drop for Ticket {
         let mut counts = self.guard.counts();
         counts.total = counts.total.saturating_sub(1);
         if !self.is_authenticated {
-            counts.unauthenticated = counts.unauthenticated.saturating_sub(1);
+            let waiting = counts.unauthenticated_in(self.pool);
+            *waiting = waiting.saturating_sub(1);
         }
         if let Some(peer) = self.peer
             && let Some(here) = counts.by_address.get_mut(&peer)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +25,11 @@ use crate::listen;
 /// A peer that begins TLS or a request and does not go on is cut.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(10);
+/// A connection is closed after this, so that nobody holds a place by never reading or by asking now and then.
+const STRANGERS: Duration = Duration::from_secs(60);
+const CUSTOMERS: Duration = Duration::from_secs(15 * 60);
+/// And its last request ends within this.
+const LAST_REQUEST: Duration = Duration::from_secs(10);
 /// A whole request: its body, and the wait for a password check.
 const REQUEST: Duration = Duration::from_secs(60);
 const HEADERS_MAX: usize = 64;
@@ -34,10 +39,29 @@ const BUFFER_MAX: usize = 32 * 1024;
 #[derive(Clone)]
 pub struct Caller {
     pub address: IpAddr,
+    /// The address is a proxy's that did not say for whom it speaks: nothing is held against it.
+    is_nobody: bool,
     ticket: Arc<Mutex<Ticket>>,
 }
 
 impl Caller {
+    /// Whom failed logins are held against.
+    #[must_use]
+    pub fn accountable(&self) -> Option<IpAddr> {
+        (!self.is_nobody).then_some(self.address)
+    }
+
+    fn is_authenticated(&self) -> bool {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).is_authenticated()
+    }
+
+    async fn lifetime(&self) {
+        tokio::time::sleep(STRANGERS).await;
+        if self.is_authenticated() {
+            tokio::time::sleep(CUSTOMERS.saturating_sub(STRANGERS)).await;
+        }
+    }
+
     /// The caller has proved itself: it no longer counts among strangers.
     pub fn authenticated(&self) {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner).authenticated();
@@ -69,7 +93,7 @@ async fn connection(service: Arc<HttpService>, stream: TcpStream, peer: SocketAd
     let address = peer.ip().to_canonical();
     let is_proxy = service.trusted.iter().any(|network| network.holds(address));
     let admitted =
-        if is_proxy { service.guard.admit_proxy() } else { service.guard.admit(address) };
+        if is_proxy { service.guard.admit_proxy() } else { service.guard.admit_web(address) };
     let ticket = match admitted {
         Ok(ticket) => ticket,
         Err(denied) => {
@@ -77,7 +101,7 @@ async fn connection(service: Arc<HttpService>, stream: TcpStream, peer: SocketAd
             return;
         }
     };
-    let caller = Caller { address, ticket: Arc::new(Mutex::new(ticket)) };
+    let caller = Caller { address, is_nobody: is_proxy, ticket: Arc::new(Mutex::new(ticket)) };
     let Some(tls) = service.tls.clone() else {
         return requests(&service, stream, caller, is_proxy).await;
     };
@@ -97,8 +121,10 @@ async fn requests(
     let peer = caller.address;
     let answer = service_fn(|request: Request<Incoming>| {
         let mut caller = caller.clone();
-        if is_proxy {
-            caller.address = forwarded(request.headers(), &service.trusted).unwrap_or(peer);
+        if let Some(address) =
+            is_proxy.then(|| forwarded(request.headers(), &service.trusted)).flatten()
+        {
+            (caller.address, caller.is_nobody) = (address, false);
         }
         respond(Arc::clone(service), request, caller)
     });
@@ -109,15 +135,20 @@ async fn requests(
         .max_buf_size(BUFFER_MAX)
         .serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(serving);
-    let served = tokio::select! {
-        served = &mut serving => served,
-        () = service.app.stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    tokio::select! {
+        served = &mut serving => {
+            if let Err(error) = served {
+                tracing::debug!(%peer, %error, "connection ended");
+            }
+            return;
         }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%peer, %error, "connection ended");
+        () = service.app.stop.cancelled() => {}
+        () = caller.lifetime() => {}
+    }
+    // The request that runs may end; then the client begins anew.
+    serving.as_mut().graceful_shutdown();
+    if tokio::time::timeout(LAST_REQUEST, serving).await.is_err() {
+        tracing::debug!(%peer, "connection cut: its last answer was not taken");
     }
 }
 
@@ -129,7 +160,7 @@ async fn respond(
     if service.guard.is_banned(caller.address) {
         return Ok(short(
             StatusCode::FORBIDDEN,
-            "too many failed logins from your address; try again later\n",
+            "Zu viele Fehlversuche von Ihrer Adresse; bitte versuchen Sie es sp\u{e4}ter noch einmal.\nToo many failed logins from your address; please try again later.\n",
         ));
     }
     let mut request = request.map(Body::new);
@@ -141,6 +172,13 @@ async fn respond(
             Ok(short(StatusCode::REQUEST_TIMEOUT, "the request did not come to an end\n"))
         }
     }
+}
+
+/// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:4711`.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().ok().or_else(with_port)
 }
 
 /// Whether a path's `%XX` give text; what is not text names nothing here.
@@ -164,6 +202,15 @@ pub fn is_text(path: &str) -> bool {
 fn short(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
@@ -172,7 +219,7 @@ fn forwarded(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
     let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
     let all: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
     for text in all.into_iter().rev() {
-        let address: IpAddr = text.parse().ok()?;
+        let address = address_of(text)?;
         if !trusted.iter().any(|network| network.holds(address)) {
             return Some(address.to_canonical());
         }
@@ -209,6 +256,9 @@ mod tests {
         check(&["192.0.2.1"], Some("192.0.2.1"));
         check(&["198.51.100.9, 192.0.2.1, 10.0.0.2"], Some("192.0.2.1"));
         check(&["198.51.100.9", "192.0.2.1"], Some("192.0.2.1"));
+        check(&["198.51.100.9, 192.0.2.1:4711"], Some("192.0.2.1"));
+        check(&["[2001:db8::1]:4711"], Some("2001:db8::1"));
+        check(&["2001:db8::1"], Some("2001:db8::1"));
         check(&["192.0.2.1, nonsense"], None);
         check(&["10.0.0.1"], None);
         check(&[], None);

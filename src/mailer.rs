@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -85,15 +86,16 @@ impl Mailer {
             }
             Self::Smtp(smtp) => {
                 let transport = transport(smtp, host_name).map_err(Refused::Now)?;
-                match tokio::time::timeout(WHOLE, transport.send(message)).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(refused(smtp, &error)),
-                    Err(_elapsed) => Err(Refused::Perhaps(format!(
-                        "{} does not come to an end within {} s",
-                        smtp.server,
-                        WHOLE.as_secs()
-                    ))),
+                let bytes = message.formatted();
+                hand_over(smtp, &transport, (&letter.from, &letter.to), &bytes).await?;
+                // On its own: whatever is wrong with the copy's address, the mail itself has gone out.
+                if let Some(copy) = &letter.copy
+                    && let Err(error) =
+                        hand_over(smtp, &transport, (&letter.from, copy), &bytes).await
+                {
+                    tracing::warn!(mail = id, copy = copy.address, %error, "the copy of a mail was not taken");
                 }
+                Ok(())
             }
         }
     }
@@ -123,6 +125,27 @@ impl Mailer {
     }
 }
 
+async fn hand_over(
+    smtp: &Smtp,
+    transport: &AsyncSmtpTransport<Tokio1Executor>,
+    (from, to): (&Party, &Party),
+    bytes: &[u8],
+) -> Result<(), Refused> {
+    let address =
+        |party: &Party| mailbox(party).map(|mailbox| mailbox.email).map_err(Refused::ForGood);
+    let envelope = Envelope::new(Some(address(from)?), vec![address(to)?])
+        .map_err(|error| Refused::ForGood(error.to_string()))?;
+    match tokio::time::timeout(WHOLE, transport.send_raw(&envelope, bytes)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(refused(smtp, &error)),
+        Err(_elapsed) => Err(Refused::Perhaps(format!(
+            "{} does not come to an end within {} s",
+            smtp.server,
+            WHOLE.as_secs()
+        ))),
+    }
+}
+
 fn transport(smtp: &Smtp, host_name: &str) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
     let parameters = || {
         TlsParameters::builder(smtp.server.clone())
@@ -147,14 +170,15 @@ fn transport(smtp: &Smtp, host_name: &str) -> Result<AsyncSmtpTransport<Tokio1Ex
     Ok(builder.build())
 }
 
-/// 5xx about the mail itself is final; about us (login, TLS, policy at the greeting) an operator can mend it.
+/// Only what is said about the recipient is final; everything else an operator, or time, can mend. Without a reply
+/// nobody knows how far it came.
 fn refused(smtp: &Smtp, error: &lettre::transport::smtp::Error) -> Refused {
     let text = format!("{}:{}: {}", smtp.server, smtp.port, chain(error));
     let status: Option<u16> = error.status().and_then(|code| code.to_string().parse().ok());
     match status {
-        Some(500..=504 | 521 | 530 | 534 | 535 | 538) => Refused::Now(text),
-        Some(500..) => Refused::ForGood(text),
-        Some(_) | None => Refused::Now(text),
+        Some(550 | 551 | 553) => Refused::ForGood(text),
+        Some(_) => Refused::Now(text),
+        None => Refused::Perhaps(text),
     }
 }
 

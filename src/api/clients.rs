@@ -61,8 +61,15 @@ pub(super) async fn put(
     match api.set_client(&part.client_no, &change).await {
         Ok(row) => Ok(Json(views::client(&row)).into_response()),
         Err(Refused::Missing(_)) => {
-            let row = api.add_client(&part.client_no, &change).await?;
-            Ok((StatusCode::CREATED, Json(views::client(&row))).into_response())
+            match api.add_client(&part.client_no, &change).await {
+                Ok(row) => Ok((StatusCode::CREATED, Json(views::client(&row))).into_response()),
+                // Another one was faster: now it is there.
+                Err(Refused::Conflict(_)) => {
+                    let row = api.set_client(&part.client_no, &change).await?;
+                    Ok(Json(views::client(&row)).into_response())
+                }
+                Err(refused) => Err(refused.into()),
+            }
         }
         Err(refused) => Err(refused.into()),
     }

@@ -29,13 +29,16 @@ const OPENAPI: &str = include_str!("../../templates/api/openapi.json");
 
 /// What all routes share.
 #[derive(Clone)]
-struct Api(Arc<App>);
+struct Api {
+    app: Arc<App>,
+    guard: Arc<Guard>,
+}
 
 impl std::ops::Deref for Api {
     type Target = Arc<App>;
 
     fn deref(&self) -> &Arc<App> {
-        &self.0
+        &self.app
     }
 }
 
@@ -58,7 +61,7 @@ pub fn serve(
         guard: Arc::clone(guard),
         tls,
         trusted: Vec::new(),
-        router: router(Api(Arc::clone(app))),
+        router: router(Api { app: Arc::clone(app), guard: Arc::clone(guard) }),
     };
     http::serve(service, listeners);
     Ok(())
@@ -137,7 +140,9 @@ async fn admit(
         Ok(None) => {
             // A guesser gains nothing from many connections: 256 bits. It only must not be cheap.
             tokio::time::sleep(guard::REJECTION).await;
-            tracing::warn!(peer = %caller.address, "a request to the API without a valid token");
+            if api.guard.is_worth_a_line(caller.address) {
+                tracing::warn!(peer = %caller.address, "a request to the API without a valid token");
+            }
             let text = "give a valid token in the header Authorization: Bearer …; make one with `token create`";
             let mut response = Problem::new(StatusCode::UNAUTHORIZED, text).into_response();
             let challenge = HeaderValue::from_static("Bearer");

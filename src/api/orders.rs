@@ -22,12 +22,7 @@ pub(super) async fn announce(
 ) -> Result<Response, Problem> {
     let order = Announcement::from_json(&body(&headers, bytes)?)?;
     let announced = api.announce(&order, None, UnknownClient::Create).await?;
-    let settings = match &announced.account {
-        Some(account) => api.effective_settings(account).await?.folders,
-        None => None,
-    };
-    let names = settings.unwrap_or_else(|| api.config.portal.folders.clone());
-    let shown = views::announced(&announced, &announced.folders(&names));
+    let shown = views::announced(&announced, &api.folders_of(&announced).await?);
     let status = if announced.is_created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(shown)).into_response())
 }

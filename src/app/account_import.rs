@@ -7,6 +7,7 @@ use super::{App, accounts as accounts_app, announced_rows, keys as keys_app, pas
 use crate::domain::account::{AccountName, Settings, Status};
 use crate::domain::announcement::{self, ClientPart};
 use crate::domain::client_defaults::ClientDefaults;
+use crate::domain::event::{Event, EventKind};
 use crate::logging;
 use crate::store::accounts::{self, AccountRow, KeyRow};
 use crate::store::{self, clients, events};
@@ -17,7 +18,7 @@ use crate::store::{self, clients, events};
 pub struct Entry {
     pub username: String,
     pub client_no: String,
-    /// bcrypt, sha512-crypt or argon2; empty: the account gets a link.
+    /// bcrypt, sha512-crypt or argon2; empty: the account is invited when an order is open.
     pub password_hash: String,
     /// OpenSSH public keys.
     pub keys: Keys,
@@ -103,13 +104,14 @@ impl App {
         let mut tx = self.store.write().await?;
         let defaults = accounts::system_default(tx.db(), "clients").await?.unwrap_or_default();
         let defaults = ClientDefaults::from_json(&defaults).map_err(Refused::Because)?;
-        let (mut rows, mut told) = (Vec::new(), Vec::new());
+        let (mut rows, mut told, mut written) = (Vec::new(), Vec::new(), Vec::new());
         for Checked { name, hash, keys, client } in checked {
             match clients::client(tx.db(), &client.client_no).await? {
                 None => {
                     let row = announced_rows::new_client(self, &client, &defaults, now);
                     clients::revive_client(tx.db(), &row.client_no).await?;
                     clients::insert_client(tx.db(), &row).await?;
+                    told.push(Event::new(EventKind::ClientCreated).client(&row.client_no));
                     events::note_change(tx.db(), "client", &row.client_no, now).await?;
                 }
                 Some(mut row) => {
@@ -119,6 +121,8 @@ impl App {
                         defaults.on_existing.unwrap_or_default(),
                     ) {
                         clients::update_client(tx.db(), &row, now).await?;
+                        told.push(Event::new(EventKind::ClientChanged).client(&row.client_no));
+                        events::note_change(tx.db(), "client", &row.client_no, now).await?;
                     }
                 }
             }
@@ -144,15 +148,20 @@ impl App {
                 (key.created, key.updated) = (now.0, now.0);
                 accounts::insert_key(tx.db(), self.new_id().as_str(), &key).await?;
             }
-            let event = accounts_app::created_event(&row).with("imported", true);
-            events::insert(tx.db(), &event, now).await?;
+            told.push(accounts_app::created_event(&row).with("imported", true));
             events::note_change(tx.db(), "account", &row.username, now).await?;
-            told.push(event);
+            written.extend(self.welcome(&mut tx, &row, now).await?);
             rows.push(row);
+        }
+        for event in &told {
+            events::insert(tx.db(), event, now).await?;
         }
         tx.commit().await?;
         for event in &told {
             logging::event(event);
+        }
+        for mail in written {
+            self.tell_of_mail(Some(mail)).await;
         }
         Ok(rows)
     }

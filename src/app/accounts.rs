@@ -130,13 +130,16 @@ impl App {
         let row = self.account(username).await?;
         let now = self.now();
         let mut tx = self.store.write().await?;
-        accounts::set_status(tx.db(), &row.username, status, now).await?;
+        if accounts::set_status(tx.db(), &row.username, status, now).await? == 0 {
+            return self.account(username).await;
+        }
         self.note_account_change(&mut tx, &row, ("status", status.as_str()), now).await?;
-        let mail = match (row.status(), status) {
-            (Status::Inactive, Status::Active) => self.welcome(&mut tx, &row, now).await?,
-            (Status::Active | Status::Inactive, _) => None,
+        let mail = match status {
+            Status::Active => self.welcome(&mut tx, &row, now).await?,
+            Status::Inactive => None,
         };
         if status == Status::Inactive {
+            activation::expire_others(tx.db(), &row.username, "", now).await?;
             web_sessions::delete_of(tx.db(), &row.username).await?;
         }
         tx.commit().await?;
@@ -238,6 +241,7 @@ impl App {
         let now = self.now();
         let mut tx = self.store.write().await?;
         accounts::set_password(tx.db(), &row.username, &hash, now).await?;
+        activation::expire_others(tx.db(), &row.username, "", now).await?;
         web_sessions::delete_of(tx.db(), &row.username).await?;
         self.note_account_change(&mut tx, &row, ("password", "set by an operator"), now).await?;
         tx.commit().await?;

@@ -9,7 +9,7 @@ use crate::domain::announcement::Announcement;
 use crate::domain::decision::{self, Decision, News, Standing};
 use crate::domain::event::Event;
 use crate::domain::hotname::portal_folder_name;
-use crate::domain::order::ProjectState;
+use crate::domain::order::{Access, ProjectState};
 use crate::domain::time::Timestamp;
 use crate::logging;
 use crate::store::accounts::{self, AccountRow};
@@ -19,7 +19,7 @@ use crate::store::orders::{self, ProjectRow, TicketRow};
 use crate::store::{self, WriteTx, events};
 
 /// Announcements that come at the same moment from several servers: the later one sees the earlier one's rows.
-const TRIES: u32 = 3;
+const TRIES: u32 = 5;
 
 /// Who may make the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,19 +40,6 @@ pub struct Announced {
     pub mails: Vec<MailRow>,
     /// Client, project, ticket or account is new.
     pub is_created: bool,
-}
-
-impl Announced {
-    /// The upload folder and its siblings, as the customer sees them; none without access.
-    #[must_use]
-    pub fn folders(&self, names: &[String]) -> Vec<String> {
-        if self.decision.access != crate::domain::order::Access::Ok
-            || self.project.state != ProjectState::Open.as_str()
-        {
-            return Vec::new();
-        }
-        names.iter().map(|name| format!("{}/{name}", self.project.folder)).collect()
-    }
 }
 
 /// What has been gathered in the transaction, told once it stands.
@@ -89,7 +76,10 @@ impl App {
         let mut tries = 0u32;
         let announced = loop {
             match self.announce_once(order, contact_id, unknown).await {
-                Err(Refused::Store(error)) if store::is_duplicate(&error) && tries < TRIES => {
+                Err(Refused::Store(error))
+                    if (store::is_duplicate(&error) || store::is_contended(&error))
+                        && tries < TRIES =>
+                {
                     tries = tries.saturating_add(1);
                 }
                 other => break other?,
@@ -105,6 +95,23 @@ impl App {
         }
         self.mails_wake.notify_one();
         Ok(announced)
+    }
+
+    /// The project's folders as the customer sees them, the upload folder first; none without access.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn folders_of(&self, announced: &Announced) -> Result<Vec<String>, Refused> {
+        let is_open = announced.project.state == ProjectState::Open.as_str();
+        if announced.decision.access != Access::Ok || !is_open {
+            return Ok(Vec::new());
+        }
+        let own = match &announced.account {
+            Some(account) => self.effective_settings(account).await?.folders,
+            None => None,
+        };
+        let names = own.unwrap_or_else(|| self.config.portal.folders.clone());
+        Ok(names.iter().map(|name| format!("{}/{name}", announced.project.folder)).collect())
     }
 
     async fn announce_once(
@@ -123,20 +130,23 @@ impl App {
             None => (rows::new_project(&mut work, &client, &order.project, contact).await?, false),
             Some(row) => rows::change_project(row, &client, &order.project, contact)?,
         };
-        let (tickets, new_tickets, tickets_changed) =
-            rows::tickets(&mut work, &project, &order.tickets).await?;
-        is_changed |= tickets_changed || new_tickets > 0;
+        let tickets = rows::tickets(&mut work, &project, &order.tickets).await?;
+        is_changed |= tickets.is_changed || !tickets.new.is_empty();
         if is_changed {
             ProjectState::Open.as_str().clone_into(&mut project.state);
             orders::update_project(work.tx.db(), &project, work.now).await?;
             work.changed("project", &project.project_no).await?;
             project.updated = work.now.0;
         }
-        let news = News { is_new_project, new_tickets: new_tickets.unsigned() };
+        let news = News {
+            is_open: project.state == ProjectState::Open.as_str(),
+            is_new_project,
+            new_tickets: tickets.new.len(),
+        };
         let (account, decision, mails) =
-            access(&mut work, &client, &project, &tickets, news).await?;
-        let is_created =
-            is_new_client || is_new_project || new_tickets > 0 || decision.creates_account;
+            access(&mut work, (&client, &project), &tickets.new, news).await?;
+        let is_created = is_new_client || !news.is_nothing() || decision.creates_account;
+        let tickets = tickets.rows;
         let Work { tx, events, .. } = work;
         tx.commit().await?;
         for event in &events {
@@ -157,22 +167,11 @@ impl App {
     }
 }
 
-trait Unsigned {
-    fn unsigned(self) -> usize;
-}
-
-impl Unsigned for i64 {
-    fn unsigned(self) -> usize {
-        usize::try_from(self).unwrap_or(0)
-    }
-}
-
 /// Decides, and does it: account and mails.
 async fn access(
     work: &mut Work<'_>,
-    client: &ClientRow,
-    project: &ProjectRow,
-    tickets: &[TicketRow],
+    (client, project): (&ClientRow, &ProjectRow),
+    new_tickets: &[TicketRow],
     news: News,
 ) -> Result<(Option<AccountRow>, Decision, Vec<MailRow>), Refused> {
     let rows = accounts::accounts_of(work.tx.db(), &client.client_no).await?;
@@ -190,11 +189,14 @@ async fn access(
     let mut mails = Vec::new();
     if let Some(account) = &account {
         let about = invite::About { client, project: Some(project), account };
-        let new: Vec<&TicketRow> =
-            tickets.iter().filter(|ticket| ticket.created == work.now.0).collect();
-        let (made, told) =
-            invite::after_announcement(work.app, &mut work.tx, about, (&decision, &new), work.now)
-                .await?;
+        let (made, told) = invite::after_announcement(
+            work.app,
+            &mut work.tx,
+            about,
+            (&decision, new_tickets),
+            work.now,
+        )
+        .await?;
         mails = made;
         for event in told {
             work.note(event).await?;

@@ -209,14 +209,27 @@ pub(super) fn change_project(
     Ok((row, changes.contains(&true)))
 }
 
-/// All tickets of the announcement as they stand now, how many are new, and whether one has changed.
+/// The tickets of an announcement.
+#[derive(Default)]
+pub(super) struct Announced {
+    /// All of them, as they stand now.
+    pub(super) rows: Vec<TicketRow>,
+    pub(super) new: Vec<TicketRow>,
+    /// One that was there has changed.
+    pub(super) is_changed: bool,
+}
+
+/// Makes and changes tickets.
 pub(super) async fn tickets(
     work: &mut Work<'_>,
     project: &ProjectRow,
     parts: &[TicketPart],
-) -> Result<(Vec<TicketRow>, i64, bool), Refused> {
+) -> Result<Announced, Refused> {
     let known = orders::tickets(work.tx.db(), &project.project_no).await?;
-    let (mut rows, mut new, mut is_changed) = (Vec::new(), 0i64, false);
+    let mut told = Announced::default();
+    // In one order for everybody: two announcements at once must not wait for each other.
+    let mut parts: Vec<&TicketPart> = parts.iter().collect();
+    parts.sort_by(|a, b| a.ticket_no.cmp(&b.ticket_no));
     for part in parts {
         if let Some(row) = known.iter().find(|row| row.ticket_no == part.ticket_no) {
             let mut row = row.clone();
@@ -226,9 +239,9 @@ pub(super) async fn tickets(
             ];
             if changes.contains(&true) {
                 orders::update_ticket(work.tx.db(), &row, work.now).await?;
-                is_changed = true;
+                told.is_changed = true;
             }
-            rows.push(row);
+            told.rows.push(row);
             continue;
         }
         let row = TicketRow {
@@ -247,8 +260,8 @@ pub(super) async fn tickets(
             .with("ticket", row.ticket_no.clone());
         work.note(event).await?;
         work.changed("project", &project.project_no).await?;
-        new = new.saturating_add(1);
-        rows.push(row);
+        told.new.push(row.clone());
+        told.rows.push(row);
     }
-    Ok((rows, new, is_changed))
+    Ok(told)
 }

@@ -126,7 +126,12 @@ impl App {
     /// # Errors
     /// When there is no such client.
     pub async fn client(&self, client_no: &str) -> Result<ClientRow, Refused> {
-        match clients::client(self.store.db(), client_no).await? {
+        let known = match order::number("client_no", client_no) {
+            Ok(no) => clients::client(self.store.db(), &no).await?,
+            // What cannot be a number is not looked up.
+            Err(_) => None,
+        };
+        match known {
             Some(row) => Ok(row),
             None => missing(format!("there is no client {client_no}; `client list` shows all")),
         }
@@ -147,8 +152,11 @@ impl App {
         let now = self.now();
         let mut tx = self.store.write().await?;
         clients::update_client(tx.db(), &row, now).await?;
+        let event = Event::new(EventKind::ClientChanged).client(client_no);
+        events::insert(tx.db(), &event, now).await?;
         events::note_change(tx.db(), "client", client_no, now).await?;
         tx.commit().await?;
+        logging::event(&event);
         self.client(client_no).await
     }
 

@@ -115,7 +115,10 @@ impl App {
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            self.import(dir, &name).await?;
+            // What is wrong with one file keeps no other one back.
+            if let Err(error) = self.import(dir, &name).await {
+                tracing::error!(%error, file = %name.display(), "an order could not be imported; it is tried again");
+            }
         }
         Ok(())
     }

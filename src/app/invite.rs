@@ -41,7 +41,7 @@ pub(super) async fn after_announcement(
     app: &App,
     tx: &mut WriteTx,
     about: About<'_>,
-    (decision, new_tickets): (&Decision, &[&TicketRow]),
+    (decision, new_tickets): (&Decision, &[TicketRow]),
     now: Timestamp,
 ) -> Result<(Vec<MailRow>, Vec<Event>), Refused> {
     let mut made = Vec::new();
@@ -56,7 +56,7 @@ pub(super) async fn after_announcement(
     let tickets: Vec<Option<&TicketRow>> = match decision.requests {
         UploadRequests::None => Vec::new(),
         UploadRequests::Project => vec![None],
-        UploadRequests::Tickets => new_tickets.iter().copied().map(Some).collect(),
+        UploadRequests::Tickets => new_tickets.iter().map(Some).collect(),
     };
     for ticket in tickets {
         let kind = MailKind::UploadRequest;
@@ -81,8 +81,8 @@ async fn invitation(
         return Ok(None);
     }
     let since = now.minus(INVITED_LATELY);
-    let username = about.account.username.as_str();
-    match mails::recent_of_account(tx.db(), (username, kind.as_str()), since).await? {
+    let (username, created) = (about.account.username.as_str(), about.account.created);
+    match mails::recent_of_account(tx.db(), (username, kind.as_str()), created, since).await? {
         None => Ok(Some(make(app, tx, about, (kind, None), sending, now).await?)),
         Some(mut mail) if mail.state == MailState::Draft.as_str() && sending == Sending::Now => {
             let (recipient, name) = address(tx, about).await?;

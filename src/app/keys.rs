@@ -31,6 +31,9 @@ impl App {
     /// No such account or key.
     pub async fn remove_key(&self, username: &str, fingerprint: &str) -> Result<(), Refused> {
         let row = self.account(username).await?;
+        if fingerprint.chars().any(char::is_control) {
+            return because("the fingerprint holds control characters; see `account key list`");
+        }
         let now = self.now();
         let mut tx = self.store.write().await?;
         if accounts::delete_key(tx.db(), &row.username, fingerprint).await? == 0 {
@@ -38,7 +41,7 @@ impl App {
                 "account {username} has no key {fingerprint}; see `account key list`"
             ));
         }
-        accounts::note_key_change(tx.db(), &row.username, now).await?;
+        accounts::note_key_removed(tx.db(), &row.username, now).await?;
         self.note_account_change(&mut tx, &row, ("key removed", fingerprint), now).await?;
         tx.commit().await?;
         Ok(())

@@ -58,7 +58,11 @@ impl App {
                 mail.client_no
             ));
         }
-        mails::queue(tx.db(), id, (&recipient, &name), now).await?;
+        if mails::queue(tx.db(), id, (&recipient, &name), now).await? == 0 {
+            return because(format!(
+                "mail {id} is being sent in this moment; see `mail show {id}`"
+            ));
+        }
         let event = mail_event(EventKind::MailQueued, &mail, "");
         events::insert(tx.db(), &event, now).await?;
         events::note_change(tx.db(), "mail", id, now).await?;

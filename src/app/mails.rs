@@ -11,10 +11,11 @@ use crate::domain::account::Status;
 use crate::domain::activation::{ALIVE_MAX, Token};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::{MailKind, MailState};
+use crate::domain::order::ProjectState;
 use crate::logging;
 use crate::mailer::{self, Letter, Mailer, Party};
 use crate::store::mails::{self, MailRow};
-use crate::store::{self, accounts, activation, events, templates};
+use crate::store::{self, accounts, activation, events, orders, templates};
 use crate::template::mail::{self as template, Rendered};
 
 /// Mails that are sent at once: a server that answers slowly delays one of them.
@@ -78,7 +79,9 @@ impl App {
     /// Sends the oldest mail that is due; false when none is.
     async fn send_next(&self) -> store::Result<bool> {
         let now = self.now();
-        let lease = (self.node.as_str(), now.plus(LEASE));
+        // One for each claim: two workers of one server are two owners.
+        let owner = format!("{}/{}", self.node, self.new_id());
+        let lease = (owner.as_str(), now.plus(LEASE));
         let Some(mail) = mails::claim(self.store.db(), lease, now).await? else { return Ok(false) };
         // Another one may be due: the other worker need not wait for its poll.
         self.mails_wake.notify_one();
@@ -122,6 +125,11 @@ impl App {
         if mail.recipient.is_empty() {
             return Err(Outcome::Draft("there is no address".to_owned()));
         }
+        if mail.sender.is_empty()
+            && let Some(reason) = self.outdated(mail).await.map_err(away)?
+        {
+            return Err(Outcome::Draft(reason.to_owned()));
+        }
         let kind = MailKind::parse(&mail.template);
         let mut links = self.plain_links();
         let mut link = None;
@@ -155,6 +163,21 @@ impl App {
                 Err(away(error))
             }
         }
+    }
+
+    /// Why a mail that was made by itself is not wanted any more.
+    async fn outdated(&self, mail: &MailRow) -> store::Result<Option<&'static str>> {
+        let account = accounts::account(self.store.db(), &mail.username).await?;
+        if account.is_none_or(|account| account.status() != Status::Active) {
+            return Ok(Some("the account is gone or inactive"));
+        }
+        if mail.project_no.is_empty() {
+            return Ok(None);
+        }
+        let project = orders::project(self.store.db(), &mail.project_no).await?;
+        let is_open = project.is_some_and(|p| p.state == ProjectState::Open.as_str());
+        let is_about_it = mail.template == MailKind::UploadRequest.as_str();
+        Ok((is_about_it && !is_open).then_some("the project is closed"))
     }
 
     /// A token for the mail's account, good from now on, so that a customer who is faster than the mail server's
@@ -239,7 +262,7 @@ impl App {
         link: Option<&str>,
     ) -> store::Result<()> {
         let now = self.now();
-        let claim = (mail.id.as_str(), self.node.as_str());
+        let claim = (mail.id.as_str(), mail.lease_owner.as_str());
         let is_over = now.0.saturating_sub(mail.queued) > millis(GIVE_UP);
         let mut tx = self.store.write().await?;
         let (state, reason, next) = match &outcome {

@@ -89,7 +89,12 @@ impl App {
     /// # Errors
     /// No such project.
     pub async fn project(&self, project_no: &str) -> Result<ProjectRow, Refused> {
-        match orders::project(self.store.db(), project_no).await? {
+        let known = match order::number("project_no", project_no) {
+            Ok(no) => orders::project(self.store.db(), &no).await?,
+            // What cannot be a number is not looked up.
+            Err(_) => None,
+        };
+        match known {
             Some(row) => Ok(row),
             None => missing(format!("there is no project {project_no}; `project list` shows all")),
         }

@@ -24,9 +24,18 @@ pub struct ProjectView {
     pub upload_folder: String,
     pub description: String,
     pub due: String,
+    pub tickets: Vec<TicketView>,
     pub uploads: Vec<UploadView>,
     /// Uploads that are not shown.
     pub more: usize,
+}
+
+/// One part of an order as a page shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct TicketView {
+    pub ticket_no: String,
+    pub description: String,
+    pub due: String,
 }
 
 /// One upload as a page shows it.
@@ -79,13 +88,23 @@ impl App {
         for row in rows.iter().take(SHOWN) {
             let mut view = self.upload_view(row, language).await?;
             // What stands below the upload folder; the customer knows the rest.
-            let above = format!("/{}/{upload_folder}/", project.folder);
+            let above = format!("{upload_folder}/");
             if let Some(below) = view.path.strip_prefix(&above) {
                 view.path = below.to_owned();
             }
             uploads.push(view);
         }
+        let tickets = orders::tickets(self.store.db(), &project.project_no).await?;
+        let tickets = tickets
+            .into_iter()
+            .map(|ticket| TicketView {
+                ticket_no: ticket.ticket_no,
+                description: ticket.job_description,
+                due: day(&ticket.due_date, language),
+            })
+            .collect();
         Ok(ProjectView {
+            tickets,
             project_no: project.project_no,
             folder: project.folder,
             upload_folder: upload_folder.to_owned(),
@@ -131,7 +150,7 @@ fn tone(state: Option<UploadState>) -> &'static str {
 }
 
 /// A date as its readers write it; a time stays as it was announced.
-fn day(due: &str, language: Language) -> String {
+pub fn day(due: &str, language: Language) -> String {
     let parts: Vec<&str> = due.split('-').collect();
     match (language, parts.as_slice(), crate::domain::time::parse(due)) {
         (Language::De, [year, month, day], Some(Timestamp(_))) if due.len() == 10 => {

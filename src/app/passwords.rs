@@ -5,6 +5,7 @@
 //! The remembered key includes the stored hash and the account's version, so any change ends it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,18 +18,31 @@ use unicode_normalization::UnicodeNormalization;
 
 const REMEMBERED: Duration = Duration::from_secs(300);
 const REMEMBERED_MAX: usize = 10_000;
+/// Longer passwords cannot have been set: 128 characters of at most 4 bytes.
+const BYTES_MAX: usize = 512;
+/// A wrong password is never answered later than this because of others.
+const SLOWEST_MAX: Duration = Duration::from_secs(3);
 /// A new password waits this long behind logins.
 const HASH_WAIT: Duration = Duration::from_secs(20);
 /// Checks that run at once.
 const PERMITS: usize = 2;
+
+/// Letters and digits that are not mixed up on paper.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+const SUGGESTED: usize = 20;
+
+/// Whether a text has the form of a suggestion.
+#[must_use]
+pub fn is_suggestion(text: &str) -> bool {
+    text.len() == SUGGESTED && text.bytes().all(|byte| LETTERS.contains(&byte))
+}
 
 /// 20 letters and digits that are not mixed up on paper: what a page suggests.
 ///
 /// # Errors
 /// When the operating system gives no random bytes.
 pub fn suggestion() -> anyhow::Result<String> {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut random = [0u8; 20];
+    let mut random = [0u8; SUGGESTED];
     getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
     let letter = |byte: u8| LETTERS.get(usize::from(byte & 31)).copied().map_or('x', char::from);
     Ok(random.into_iter().map(letter).collect())
@@ -47,19 +61,29 @@ pub fn importable(hash: &str) -> Result<(), String> {
         return if parts.get_cost() > 14 { too_dear("its cost") } else { Ok(()) };
     }
     if let Some(rest) = hash.strip_prefix("$6$") {
-        let rounds = rest.strip_prefix("rounds=").and_then(|r| r.split('$').next());
-        let rounds = rounds.map_or(Ok(5000), str::parse::<u32>);
-        let has_parts = rest.trim_start_matches("rounds=").split('$').count() >= 2;
+        let (rounds, rest) = match rest.strip_prefix("rounds=").and_then(|r| r.split_once('$')) {
+            Some((rounds, rest)) => (rounds.parse::<u32>().ok(), rest),
+            None => (Some(5000), rest),
+        };
+        let is_crypt = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '/';
+        let is_whole = rest.split_once('$').is_some_and(|(salt, digest)| {
+            salt.len() <= 16
+                && digest.len() == 86
+                && salt.chars().chain(digest.chars()).all(is_crypt)
+        });
         return match rounds {
-            Ok(rounds) if rounds > 1_000_000 => too_dear("its rounds"),
-            Ok(_) if has_parts && hash.len() > 90 => Ok(()),
-            Ok(_) | Err(_) => Err("not a sha512-crypt hash".to_owned()),
+            Some(1_000_001..) => too_dear("its rounds"),
+            Some(1000..) if is_whole => Ok(()),
+            Some(_) | None => Err("not a sha512-crypt hash".to_owned()),
         };
     }
     if hash.starts_with("$argon2") {
         let parsed = PasswordHash::new(hash).map_err(|e| format!("not an argon2 hash: {e}"))?;
         let parameters =
             Params::try_from(&parsed).map_err(|e| format!("not an argon2 hash: {e}"))?;
+        if parsed.salt.is_none() || parsed.hash.is_none() {
+            return Err("not a whole argon2 hash".to_owned());
+        }
         let is_dear = parameters.m_cost() > 262_144 || parameters.t_cost() > 10;
         return if is_dear { too_dear("its parameters") } else { Ok(()) };
     }
@@ -77,6 +101,7 @@ pub struct Passwords {
     permits: Arc<Semaphore>,
     /// The working memory of each permit, kept: freed and taken anew by changing threads it would add up.
     memory: Arc<Mutex<Vec<Memory>>>,
+    slowest_ms: AtomicU64,
     process_key: [u8; 32],
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
     /// A hash of nothing, so that an unknown name takes as long as a known one.
@@ -92,6 +117,7 @@ impl Passwords {
         Ok(Self {
             permits: Arc::new(Semaphore::new(PERMITS)),
             memory: Arc::default(),
+            slowest_ms: AtomicU64::new(0),
             process_key,
             remembered: Mutex::default(),
             decoy: hash("a decoy that nobody can type\0")?,
@@ -105,17 +131,41 @@ impl Passwords {
         if stored.is_some() && self.remembers(&key) {
             return true;
         }
+        let began = Instant::now();
+        let is_too_long = password.len() > BYTES_MAX;
+        // What nobody can have set costs as much as any other wrong one, whatever hash it is for.
+        let stored = stored.filter(|_| !is_too_long);
+        let password = if is_too_long { "" } else { password };
         let hash = stored.map_or_else(|| self.decoy.clone(), |(hash, _)| hash.to_owned());
         let normal: String = password.nfc().collect();
-        let Ok(_permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
         let memory = Arc::clone(&self.memory);
+        let is_imported = is_outdated(&hash);
+        let checking = Instant::now();
         let check = move || with_memory(&memory, |memory| verify(&hash, &normal, memory));
         let checked = tokio::task::spawn_blocking(check).await;
+        if is_imported {
+            self.note_slow(checking.elapsed());
+        }
+        drop(permit);
         let right = checked.unwrap_or(false) && stored.is_some();
         if right {
             self.remember(key);
+        } else {
+            // Imported hashes take longer to check; a wrong password for any name, or none, then takes as long.
+            tokio::time::sleep(self.slowest().saturating_sub(began.elapsed())).await;
         }
         right
+    }
+
+    fn note_slow(&self, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.slowest_ms.fetch_max(millis, Ordering::Relaxed);
+    }
+
+    /// The longest check of an imported hash so far.
+    fn slowest(&self) -> Duration {
+        Duration::from_millis(self.slowest_ms.load(Ordering::Relaxed)).min(SLOWEST_MAX)
     }
 
     /// Hashes a new password behind the same gate.
@@ -273,6 +323,7 @@ mod tests {
     fn a_suggestion_is_always_acceptable() {
         for _ in 0..50 {
             let suggestion = suggestion().unwrap();
+            assert!(is_suggestion(&suggestion));
             assert_eq!(password::acceptable(("acme", &[]), &suggestion).as_ref(), Ok(&suggestion));
         }
     }

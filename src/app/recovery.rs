@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 use crate::logging;
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{Kind, deliveries, entries, events, nodes, unsigned};
+use crate::store::{Kind, deliveries, entries, events, mails, nodes, unsigned};
 
 /// Takes over what ended processes left. With SQLite the lock proves that every other process has ended.
 ///
@@ -38,6 +38,11 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
     };
     alive.push(app.node.to_string());
     let is_gone = |node: &String| !alive.contains(node);
+    for (id, owner) in mails::leased(app.store.db()).await? {
+        if is_gone(&owner.split('/').next().unwrap_or_default().to_owned()) {
+            mails::release(app.store.db(), (&id, &owner)).await?;
+        }
+    }
     for row in uploads::in_state(app.store.db(), UploadState::Receiving).await? {
         if is_gone(&row.node) {
             recover_receiving(app, &row).await?;

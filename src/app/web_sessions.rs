@@ -15,7 +15,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::password::{self, BadPassword};
 use crate::logging;
 use crate::store::accounts::{self, AccountRow};
-use crate::store::{self, clients, events, web_sessions};
+use crate::store::{self, activation, clients, events, web_sessions};
 
 /// A session ends after a working day, or when nothing happens for an hour.
 const LASTS: Duration = Duration::from_secs(10 * 3600);
@@ -142,6 +142,7 @@ impl App {
             if accounts::change_password(tx.db(), of, &hash, now).await? == 0 {
                 return Ok(false);
             }
+            activation::expire_others(tx.db(), &account.username, "", now).await?;
             web_sessions::delete_of(tx.db(), &account.username).await?;
             events::insert(tx.db(), &event, now).await?;
             events::note_change(tx.db(), "account", &account.username, now).await?;

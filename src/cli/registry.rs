@@ -217,7 +217,14 @@ pub(super) async fn project(context: &Context, command: ProjectCommand) -> anyho
         ProjectCommand::Add { client_no, project_no, options, contact } => {
             let change = JobChange { contact, ..options.into() };
             let announced = app.add_project((&client_no, &project_no), &change).await?;
-            context.printer.one(&views::project(&announced.project, announced.decision.access));
+            let mut shown = views::project(&announced.project, announced.decision.access);
+            let whole = views::announced(&announced, &app.folders_of(&announced).await?);
+            if let (Some(map), Some(whole)) = (shown.as_object_mut(), whole.as_object()) {
+                for key in ["folders", "decision"] {
+                    map.insert(key.to_owned(), whole.get(key).cloned().unwrap_or_default());
+                }
+            }
+            context.printer.one(&shown);
             context.wake().await;
             return Ok(());
         }

@@ -65,6 +65,8 @@ const SUBMISSIONS: u16 = 465;
 
 struct Entry {
     line: usize,
+    /// The line of the section's head; 0 before the first.
+    section: usize,
     key: String,
     value: String,
 }
@@ -81,8 +83,13 @@ impl ClientIni {
             // Windows-1252 holds latin-1, and the signs that German Windows puts into such files.
             Err(_) => encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(),
         };
+        if text.contains('\0') {
+            let problem = "holds NUL bytes; save it as ANSI or UTF-8".to_owned();
+            return Err(ClientIniError { place: name.to_owned(), problem });
+        }
         let entries = entries(&text);
         let file = File { name, entries: &entries };
+        file.check_lines()?;
         let create = file.number("portal_create_uplogin_automatically", &["0", "1"])? == 1;
         let send = file.number("portal_send_uplogin_email_automatically", &["0", "1"])? == 1;
         let reminder = match file.number("portal_reminder_email_automatically", &["0", "1", "2"])? {
@@ -109,23 +116,39 @@ impl ClientIni {
     }
 }
 
-/// Key and value of each line; sections say nothing.
+/// Key and value of each line.
 fn entries(text: &str) -> Vec<Entry> {
-    let mut found = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with([';', '#', '[']) {
+    let (mut found, mut section) = (Vec::new(), 0);
+    for (line, text) in (1usize..).zip(text.lines()) {
+        let text = text.trim();
+        if text.starts_with('[') {
+            section = line;
+        }
+        if text.is_empty() || text.starts_with([';', '#', '[']) {
             continue;
         }
-        let Some((key, value)) = line.split_once('=') else { continue };
-        found.push(Entry {
-            line: index.saturating_add(1),
-            key: key.trim().to_lowercase(),
-            value: value_of(value),
-        });
+        // A line without a value is none of ours, unless it begins with a key of ours: then it is told below.
+        let (key, value) = text.split_once('=').unwrap_or((text, NO_VALUE));
+        let (key, value) = (key.trim().to_lowercase(), value_of(value));
+        found.push(Entry { line, section, key, value });
     }
     found
 }
+
+/// Stands where a line has no `=`; no value can hold it.
+const NO_VALUE: &str = "\0";
+/// Keys that a line may misspell.
+const KEYS: [&str; 9] = [
+    "portal_create_uplogin_automatically",
+    "portal_send_uplogin_email_automatically",
+    "portal_reminder_email_automatically",
+    "smtp-server",
+    "e-mail",
+    "email",
+    "benutzername",
+    "passwort",
+    "port",
+];
 
 /// The value without quotes and without a comment behind it. Passwords hold `;` and `#` too: a `;` begins a comment only
 /// beside a blank (`1; text`, `1 ;text`), a `#` only after one.
@@ -140,8 +163,11 @@ fn value_of(text: &str) -> String {
     let mut before_is_blank = true;
     for (at, c) in text.char_indices() {
         let rest = text.get(at..).unwrap_or_default();
-        let after_is_blank = rest.chars().nth(1).is_none_or(char::is_whitespace);
-        if (c == ';' && (before_is_blank || after_is_blank)) || (c == '#' && before_is_blank) {
+        let after = rest.chars().nth(1);
+        let after_is_blank = after.is_some_and(char::is_whitespace);
+        // At the very beginning only with a blank behind it: a password may begin with such a sign.
+        let begins = before_is_blank && (at > 0 || after.is_none_or(char::is_whitespace));
+        if begins && (c == ';' || c == '#') || (c == ';' && after_is_blank) {
             return text.get(..at).unwrap_or_default().trim().to_owned();
         }
         before_is_blank = c.is_whitespace();
@@ -157,8 +183,19 @@ struct File<'a> {
 impl File<'_> {
     /// The entry of a key, if it says anything; the same key with two values is refused.
     fn entry(&self, keys: &[&str]) -> Result<Option<&Entry>, ClientIniError> {
-        let mut all =
-            self.entries.iter().filter(|e| keys.contains(&e.key.as_str()) && !e.value.is_empty());
+        self.entry_in(None, keys)
+    }
+
+    /// As [`Self::entry`]; what stands in a section of its own counts before the same key elsewhere.
+    fn entry_in(
+        &self,
+        section: Option<usize>,
+        keys: &[&str],
+    ) -> Result<Option<&Entry>, ClientIniError> {
+        let is_meant = |e: &&Entry| keys.contains(&e.key.as_str()) && !e.value.is_empty();
+        let is_here = |e: &Entry| section.is_none_or(|section| e.section == section);
+        let has_here = self.entries.iter().filter(is_meant).any(is_here);
+        let mut all = self.entries.iter().filter(is_meant).filter(|e| !has_here || is_here(e));
         let Some(first) = all.next() else { return Ok(None) };
         match all.find(|other| other.value != first.value) {
             None => Ok(Some(first)),
@@ -166,6 +203,18 @@ impl File<'_> {
                 other,
                 &format!("stands in line {} with another value; remove one", first.line),
             )),
+        }
+    }
+
+    /// A line that begins like one of ours and gives no value would else be passed over in silence.
+    fn check_lines(&self) -> Result<(), ClientIniError> {
+        let broken = self.entries.iter().filter(|e| e.value == NO_VALUE).find(|e| {
+            let first = e.key.split([' ', ':', '\t']).next().unwrap_or_default();
+            KEYS.contains(&first)
+        });
+        match broken {
+            Some(entry) => Err(self.wrong(entry, "has no =; write KEY = VALUE")),
+            None => Ok(()),
         }
     }
 
@@ -179,27 +228,34 @@ impl File<'_> {
     /// One of a few numbers; missing means 0.
     fn number(&self, key: &str, allowed: &[&str]) -> Result<u8, ClientIniError> {
         let Some(entry) = self.entry(&[key])? else { return Ok(0) };
-        if !allowed.contains(&entry.value.as_str()) {
+        // No switch holds a sign that could be meant otherwise.
+        let value = entry.value.split([';', '#']).next().unwrap_or_default().trim();
+        if !allowed.contains(&value) {
             let allowed = allowed.join(" or ");
             return Err(
                 self.wrong(entry, &format!("= {:?} is not allowed; write {allowed}", entry.value))
             );
         }
-        Ok(entry.value.parse().unwrap_or(0))
-    }
-
-    fn text(&self, keys: &[&str]) -> Result<String, ClientIniError> {
-        Ok(self.entry(keys)?.map(|entry| entry.value.clone()).unwrap_or_default())
+        Ok(value.parse().unwrap_or(0))
     }
 
     fn smtp(&self) -> Result<Option<Smtp>, ClientIniError> {
         let Some(entry) = self.entry(&["smtp-server"])? else { return Ok(None) };
-        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:[]_".contains(c);
-        if !entry.value.chars().all(is_host) {
-            return Err(self.wrong(entry, &format!("= {:?} is not a host name", entry.value)));
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        let is_address = entry.value.parse::<std::net::IpAddr>().is_ok();
+        if !is_address && !entry.value.chars().all(is_host) {
+            return Err(self.wrong(
+                entry,
+                &format!("= {:?} is not a host name; its port stands in Port", entry.value),
+            ));
         }
         let server = entry.value.clone();
-        let security = match self.entry(&["verschlüsselung", "verschluesselung"])? {
+        let here = Some(entry.section);
+        let text = |keys: &[&str]| {
+            let found = self.entry_in(here, keys)?;
+            Ok(found.map(|entry| entry.value.clone()).unwrap_or_default())
+        };
+        let security = match self.entry_in(here, &["verschlüsselung", "verschluesselung"])? {
             None => None,
             Some(entry) => Some(match entry.value.to_lowercase().as_str() {
                 "none" => Security::None,
@@ -213,7 +269,7 @@ impl File<'_> {
                 }
             }),
         };
-        let port = match self.entry(&["port"])? {
+        let port = match self.entry_in(here, &["port"])? {
             None if security == Some(Security::Tls) => SUBMISSIONS,
             None => 587,
             Some(entry) => match entry.value.parse::<u16>() {
@@ -230,7 +286,7 @@ impl File<'_> {
             },
         };
         let usual = if port == SUBMISSIONS { Security::Tls } else { Security::WhenOffered };
-        let email = match self.entry(&["email", "e-mail"])? {
+        let email = match self.entry_in(here, &["email", "e-mail"])? {
             Some(entry) if mail::is_address(&entry.value) => entry.value.clone(),
             Some(entry) => {
                 return Err(self.wrong(
@@ -254,8 +310,8 @@ impl File<'_> {
             port,
             security: security.unwrap_or(usual),
             email,
-            username: self.text(&["benutzername"])?,
-            password: self.text(&["passwort"])?,
+            username: text(&["benutzername"])?,
+            password: text(&["passwort"])?,
         }))
     }
 }
@@ -304,7 +360,14 @@ impl Followed {
         }
         let read = ClientIni::read(&self.path);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let was_there = current.0.is_some();
         current.0 = stamp;
+        let is_blank = stamp.is_none_or(|(_, size, ..)| size == 0);
+        if was_there && is_blank && *current.1 != ClientIni::default() {
+            // Away, or caught in the moment of writing: mails must not become files because of it.
+            tracing::error!(file = %self.path.display(), "client.ini is gone or empty; what stood there before counts on");
+            return Arc::clone(&current.1);
+        }
         match read {
             Ok(read) => {
                 tracing::info!(file = %self.path.display(), "client.ini has changed and counts from now on");
@@ -376,6 +439,38 @@ mod tests {
     }
 
     #[test]
+    fn sections_are_told_apart_and_signs_in_values_stay() {
+        let text = "[DB]\nPort=3306\nPasswort=db\n[Mail]\nSMTP-Server=mx\nEmail=a@b.example\nPasswort=#geheim;\n\
+                    [Portal]\nportal_create_uplogin_automatically=1;text\nportal_send_uplogin_email_automatically=1# x\n";
+        let ini = read(text);
+        let smtp = ini.smtp.unwrap();
+        assert_eq!(
+            (smtp.password.as_str(), smtp.port),
+            ("#geheim;", 3306),
+            "a port elsewhere counts when there is no other"
+        );
+        assert!(ini.switches.create && ini.switches.send);
+        let smtp = read("[DB]\nPort=3306\n[Mail]\nSMTP-Server=mx\nEmail=a@b.example\nPort=25")
+            .smtp
+            .unwrap();
+        assert_eq!(smtp.port, 25);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_or_is_empty_for_a_moment_counts_on() {
+        let path = std::env::temp_dir().join(format!("ptportal-ini-{}", std::process::id()));
+        fs::write(&path, "portal_create_uplogin_automatically=1").unwrap();
+        let followed = Followed::open(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(followed.current().switches.create);
+        fs::remove_file(&path).unwrap();
+        assert!(followed.current().switches.create);
+        fs::write(&path, "portal_create_uplogin_automatically=0\n").unwrap();
+        assert!(!followed.current().switches.create);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn latin_1_is_read() {
         let bytes =
             b"SMTP-Server=mx\nEmail=a@b.example\nPasswort=gr\xfcn\nVerschl\xfcsselung=starttls\n";
@@ -400,6 +495,9 @@ mod tests {
         );
         check_error("SMTP-Server = mx\nEmail = niemand", &["client.ini:2", "e-mail address"]);
         check_error("SMTP-Server = mx", &["client.ini:1", "Email is missing"]);
+        check_error("SMTP-Server = mx:25\nEmail = a@b.example", &["client.ini:1", "Port"]);
+        check_error("portal_send_uplogin_email_automatically: 1", &["client.ini:1", "has no ="]);
+        check_error("S\0M\0T\0P\0", &["NUL"]);
         check_error(
             "portal_create_uplogin_automatically=0\nportal_create_uplogin_automatically=1",
             &["client.ini:2", "line 1"],

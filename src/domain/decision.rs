@@ -33,6 +33,8 @@ pub struct Standing {
 /// What is new in an announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct News {
+    /// Open after the announcement: a closed one opens again only when something changes.
+    pub is_open: bool,
     pub is_new_project: bool,
     pub new_tickets: usize,
 }
@@ -99,6 +101,10 @@ pub fn decide(is_meant: bool, accounts: &[Standing], switches: Switches, news: N
             let reason = "the client's account is inactive";
             return Decision { access: Access::Inactive, reason, ..nothing };
         }
+        if !news.is_open {
+            let reason = "the project is closed, and the announcement says nothing new";
+            return Decision { access: Access::NoAccessYet, reason, ..nothing };
+        }
         if !switches.create {
             let reason = "the client has no account, and portal_create_uplogin_automatically is 0";
             return Decision { access: Access::NoAccessYet, reason, ..nothing };
@@ -134,10 +140,10 @@ pub fn decide(is_meant: bool, accounts: &[Standing], switches: Switches, news: N
 mod tests {
     use super::*;
 
-    const NEW_PROJECT: News = News { is_new_project: true, new_tickets: 0 };
-    const NEW_TICKETS: News = News { is_new_project: false, new_tickets: 2 };
-    const BOTH: News = News { is_new_project: true, new_tickets: 1 };
-    const NO_NEWS: News = News { is_new_project: false, new_tickets: 0 };
+    const NEW_PROJECT: News = News { is_open: true, is_new_project: true, new_tickets: 0 };
+    const NEW_TICKETS: News = News { is_open: true, is_new_project: false, new_tickets: 2 };
+    const BOTH: News = News { is_open: true, is_new_project: true, new_tickets: 1 };
+    const NO_NEWS: News = News { is_open: true, is_new_project: false, new_tickets: 0 };
     const INACTIVE: Standing = Standing { status: Status::Inactive, is_activated: true };
     const INVITED: Standing = Standing { status: Status::Active, is_activated: false };
     const ACTIVATED: Standing = Standing { status: Status::Active, is_activated: true };
@@ -193,6 +199,15 @@ mod tests {
             for news in [NEW_PROJECT, NEW_TICKETS, BOTH, NO_NEWS] {
                 check((true, &[]), switches, news, expect);
             }
+        }
+    }
+
+    #[test]
+    fn a_closed_project_makes_no_account() {
+        let closed = News { is_open: false, ..NO_NEWS };
+        for switches in all_switches() {
+            let expect = (Access::NoAccessYet, false, Invitation::No, UploadRequests::None);
+            check((true, &[]), switches, closed, expect);
         }
     }
 

@@ -231,7 +231,11 @@ pub fn size(bytes: u64, decimal: char) -> String {
         tenths = tenths.saturating_add(512).checked_div(1024).unwrap_or(0);
         unit = unit.saturating_add(1);
     }
-    let name = UNITS.get(unit).copied().unwrap_or("TiB");
+    let name = match (unit, decimal) {
+        // The point tells an English text.
+        (0, '.') => "bytes",
+        _ => UNITS.get(unit).copied().unwrap_or("TiB"),
+    };
     let (whole, tenth) = (tenths.checked_div(10).unwrap_or(0), tenths.checked_rem(10).unwrap_or(0));
     if tenth == 0 { format!("{whole} {name}") } else { format!("{whole}{decimal}{tenth} {name}") }
 }

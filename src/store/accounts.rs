@@ -98,7 +98,8 @@ pub async fn set_status(
     now: Timestamp,
 ) -> Result<u64> {
     let done = sqlx::query(
-        "UPDATE uplogin SET status = $1, version = version + 1, updated = $2 WHERE username = $3",
+        "UPDATE uplogin SET status = $1, version = version + 1, updated = $2 \
+         WHERE username = $3 AND status <> $1",
     )
     .bind(status.as_str())
     .bind(now.0)
@@ -196,10 +197,24 @@ pub async fn renew_hash(db: impl Db<'_>, username: &str, (old, new): (&str, &str
     Ok(done.rows_affected())
 }
 
-/// Keys that an operator adds are a credential too; a removed key ends cached checks.
+/// Keys that an operator adds are a credential too.
 pub async fn note_key_change(db: impl Db<'_>, username: &str, now: Timestamp) -> Result<()> {
     sqlx::query(
         "UPDATE uplogin SET operator_credential = 1, version = version + 1, updated = $1 WHERE username = $2",
+    )
+    .bind(now.0)
+    .bind(username)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A removed key ends cached checks; when no key and no password is left, there is no credential any more.
+pub async fn note_key_removed(db: impl Db<'_>, username: &str, now: Timestamp) -> Result<()> {
+    sqlx::query(
+        "UPDATE uplogin SET version = version + 1, updated = $1, operator_credential = CASE \
+           WHEN password_hash = '' AND NOT EXISTS (SELECT 1 FROM ssh_keys k WHERE k.username = $2) THEN 0 \
+           ELSE operator_credential END WHERE username = $2",
     )
     .bind(now.0)
     .bind(username)

@@ -71,18 +71,21 @@ pub async fn list(db: impl Db<'_>, limit: i64) -> Result<Vec<MailRow>> {
     sqlx::query_as("SELECT * FROM mails ORDER BY id DESC LIMIT $1").bind(limit).fetch_all(db).await
 }
 
-/// A mail of this kind to this account that waits (draft or queued), or was sent since `since`.
+/// A mail of this kind to this account (as old as the account at most: a name may be used anew) that waits (draft or queued), or was sent since `since`.
 pub async fn recent_of_account(
     db: impl Db<'_>,
     (username, template): (&str, &str),
+    since_account: i64,
     since: Timestamp,
 ) -> Result<Option<MailRow>> {
     sqlx::query_as(
         "SELECT * FROM mails WHERE username = $1 AND template = $2 \
-         AND (state IN ('queued', 'draft') OR (state = 'sent' AND sent > $3)) ORDER BY id DESC LIMIT 1",
+         AND created >= $3 AND (state IN ('queued', 'draft') OR (state = 'sent' AND sent > $4)) \
+         ORDER BY id DESC LIMIT 1",
     )
     .bind(username)
     .bind(template)
+    .bind(since_account)
     .bind(since.0)
     .fetch_optional(db)
     .await
@@ -144,6 +147,25 @@ pub async fn finish(
     Ok(done.rows_affected())
 }
 
+/// Mails that somebody is sending: id and lease.
+pub async fn leased(db: impl Db<'_>) -> Result<Vec<(String, String)>> {
+    sqlx::query_as("SELECT id, lease_owner FROM mails WHERE state = 'queued' AND lease_owner <> ''")
+        .fetch_all(db)
+        .await
+}
+
+/// Whoever was sending it is gone: another one may.
+pub async fn release(db: impl Db<'_>, (id, owner): (&str, &str)) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE mails SET lease_owner = '', lease_until = 0 WHERE id = $1 AND lease_owner = $2",
+    )
+    .bind(id)
+    .bind(owner)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 pub async fn set_subject(db: impl Db<'_>, id: &str, subject: &str) -> Result<u64> {
     let done = sqlx::query("UPDATE mails SET subject = $1 WHERE id = $2")
         .bind(subject)
@@ -173,7 +195,7 @@ pub async fn queue(
     let done = sqlx::query(
         "UPDATE mails SET state = 'queued', reason = '', recipient = $1, recipient_name = $2, queued = $3, \
          next_try = $3, attempts = 0, lease_owner = '', lease_until = 0, updated = $3 \
-         WHERE id = $4 AND state IN ('draft', 'failed', 'queued')",
+         WHERE id = $4 AND (state IN ('draft', 'failed') OR (state = 'queued' AND lease_until <= $3))",
     )
     .bind(recipient)
     .bind(name)

@@ -245,6 +245,13 @@ pub fn is_duplicate(error: &StoreError) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
+/// Whether PostgreSQL gave up a transaction in favour of another one (deadlock, serialization): the same again may do.
+#[must_use]
+pub fn is_contended(error: &StoreError) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(code.as_ref(), "40P01" | "40001"))
+}
+
 /// Flags are 0/1 in rows.
 #[must_use]
 pub fn flag(value: bool) -> i64 {

@@ -6,12 +6,11 @@ use serde::Serialize;
 
 use super::environment;
 
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 8] = [
     ("_fields.html", include_str!("../../templates/web/_fields.html")),
     ("base.html", include_str!("../../templates/web/base.html")),
     ("login.html", include_str!("../../templates/web/login.html")),
     ("activate.html", include_str!("../../templates/web/activate.html")),
-    ("activated.html", include_str!("../../templates/web/activated.html")),
     ("link.html", include_str!("../../templates/web/link.html")),
     ("gone.html", include_str!("../../templates/web/gone.html")),
     ("home.html", include_str!("../../templates/web/home.html")),

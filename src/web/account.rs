@@ -79,7 +79,7 @@ pub(super) async fn change_password(
     };
     let status = (StatusCode::UNPROCESSABLE_ENTITY, None);
     let again = async |text: &str| {
-        let problems = Problems { password: Some(text), key: None };
+        let problems = Problems { password: Some(text), ..Problems::default() };
         home(&web, &reader, &visitor, status, &problems).await
     };
     if form.password != form.password_repeat {
@@ -87,18 +87,27 @@ pub(super) async fn change_password(
             .say("Die beiden neuen Passwörter sind nicht gleich.", "The two new passwords differ.");
         return again(text).await;
     }
+    // Whoever is logged in is not banned for a slip; but nobody tries passwords here without an end.
+    if web.guesses.is_too_often(caller.address) {
+        return again(reader.say(
+            "Das bisherige Passwort wurde zu oft eingegeben. Bitte versuchen Sie es in einer Stunde noch einmal.",
+            "The current password was entered too often. Please try again in an hour.",
+        ))
+        .await;
+    }
     let began = std::time::Instant::now();
     let passwords = (form.current_password.as_str(), form.password.as_str());
     match web.app.change_password(&visitor, passwords, caller.address).await {
         Ok(token) => page::log_in(&web, &token, "/home?notice=password"),
         Err(NotChanged::WrongPassword) => {
-            web.guard.note_failure(caller.address).await;
             tokio::time::sleep(guard::REJECTION.saturating_sub(began.elapsed())).await;
             let text = reader.say(
                 "Das bisherige Passwort ist nicht richtig.",
                 "The current password is not right.",
             );
-            again(text).await
+            let problems =
+                Problems { password: Some(text), is_current_wrong: true, ..Problems::default() };
+            home(&web, &reader, &visitor, status, &problems).await
         }
         Err(NotChanged::Bad(bad)) => again(bad.text(reader.language)).await,
         Err(NotChanged::Failed(error)) => {
@@ -142,7 +151,7 @@ pub(super) async fn add_key(
             "This is not an SSH public key that is accepted here. Please paste the one line of the file whose name ends with .pub, for example “ssh-ed25519 AAAA…” (RSA from 2048 bits).",
         ),
     };
-    let problems = Problems { password: None, key: Some(text) };
+    let problems = Problems { key: Some(text), refused_key: &form.key, ..Problems::default() };
     home(&web, &reader, &visitor, (StatusCode::UNPROCESSABLE_ENTITY, None), &problems).await
 }
 

@@ -21,6 +21,8 @@ pub(super) struct PasswordForm {
     csrf: String,
     password: String,
     password_repeat: String,
+    /// What the page suggested: it stays the same after a refusal.
+    suggestion: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -43,7 +45,7 @@ pub(super) async fn show(
     match web.app.look_at_link(&token).await {
         Ok(Ok((_, invited))) => {
             let reader = in_language_of(reader, &headers, &invited);
-            form(&web, &reader, StatusCode::OK, (&token, &invited), None)
+            form(&web, &reader, (StatusCode::OK, None), (&token, &invited), None)
         }
         Ok(Err(state)) => gone(&web, &reader, state),
         Err(error) => page::busy(&web, &reader, "a link could not be looked at", &error),
@@ -59,11 +61,13 @@ fn in_language_of(reader: Reader, headers: &HeaderMap, invited: &Invited) -> Rea
 fn form(
     web: &Web,
     reader: &Reader,
-    status: StatusCode,
+    (status, error): (StatusCode, Option<&str>),
     (token, invited): (&str, &Invited),
-    error: Option<&str>,
+    suggested: Option<&str>,
 ) -> Response {
-    let suggestion = match passwords::suggestion() {
+    let suggestion = suggested.filter(|text| passwords::is_suggestion(text));
+    let suggestion = suggestion.map_or_else(passwords::suggestion, |text| Ok(text.to_owned()));
+    let suggestion = match suggestion {
         Ok(suggestion) => suggestion,
         Err(error) => return page::busy(web, reader, "no password could be suggested", &error),
     };
@@ -107,7 +111,8 @@ pub(super) async fn submit(
     };
     let again = |text: &str| {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        form(&web, &reader, status, (&token, &invited), Some(text))
+        let suggested = Some(filled.suggestion.as_str());
+        form(&web, &reader, (status, Some(text)), (&token, &invited), suggested)
     };
     if filled.password != filled.password_repeat {
         return again(reader.say(
@@ -125,13 +130,18 @@ pub(super) async fn submit(
     }
 }
 
-fn link_page(web: &Web, reader: &Reader, status: StatusCode, state: &str) -> Response {
-    let values = json!({"state": state, "username": "", "minutes": minutes(web)});
+fn link_page(
+    web: &Web,
+    reader: &Reader,
+    (status, state): (StatusCode, &str),
+    username: &str,
+) -> Response {
+    let values = json!({"state": state, "username": username, "minutes": minutes(web)});
     page(web, reader, (status, "link.html"), values)
 }
 
 pub(super) async fn show_link(State(web): State<Web>, reader: Reader) -> Response {
-    link_page(&web, &reader, StatusCode::OK, "form")
+    link_page(&web, &reader, (StatusCode::OK, "form"), "")
 }
 
 /// One sentence and one time for every name: who has an account is looked up later.
@@ -149,15 +159,18 @@ pub(super) async fn ask(
     if let Some(refused) = forms::check_open(&web, &reader, &headers, &filled.csrf) {
         return refused;
     }
+    let username: String = filled.username.trim().chars().take(256).collect();
     if web.links.is_too_often(caller.address) {
-        let mut response = link_page(&web, &reader, StatusCode::TOO_MANY_REQUESTS, "limited");
+        let state = (StatusCode::TOO_MANY_REQUESTS, "limited");
+        let mut response = link_page(&web, &reader, state, &username);
         let wait = header::HeaderValue::from_static("3600");
         response.headers_mut().insert(header::RETRY_AFTER, wait);
         return response;
     }
     let peer = caller.address.to_string();
-    match web.app.ask_for_link(filled.username.trim(), &peer).await {
-        Ok(()) => link_page(&web, &reader, StatusCode::OK, "sent"),
+    match web.app.ask_for_link(&username, &peer).await {
+        // The name is not repeated: the page is the same for all.
+        Ok(()) => link_page(&web, &reader, (StatusCode::OK, "sent"), ""),
         Err(error) => page::busy(&web, &reader, "a wish for a link could not be noted", &error),
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::login::{Notice, notice_of};
 use super::page::{self, Reader, page, see_other};
 use super::{Web, forms};
+use crate::app::overview;
 use crate::app::web_sessions::Visitor;
 use crate::domain::time::Timestamp;
 use crate::http::Caller;
@@ -19,7 +20,11 @@ use crate::store::accounts;
 #[derive(Debug, Default)]
 pub(super) struct Problems<'a> {
     pub(super) password: Option<&'a str>,
+    /// It was the current password that was wrong.
+    pub(super) is_current_wrong: bool,
     pub(super) key: Option<&'a str>,
+    /// What was pasted as a key and refused.
+    pub(super) refused_key: &'a str,
 }
 
 /// How a customer connects.
@@ -79,7 +84,9 @@ pub(super) async fn home(
             if let Some(map) = values.as_object_mut() {
                 map.insert("notice".to_owned(), json!(notice));
                 map.insert("password_error".to_owned(), json!(problems.password));
+                map.insert("current_is_wrong".to_owned(), json!(problems.is_current_wrong));
                 map.insert("key_error".to_owned(), json!(problems.key));
+                map.insert("refused_key".to_owned(), json!(problems.refused_key));
             }
             page(web, reader, (status, "home.html"), values)
         }
@@ -91,6 +98,7 @@ pub(super) async fn home(
 
 async fn values(web: &Web, visitor: &Visitor) -> crate::store::Result<Value> {
     let app = &web.app;
+    let language = visitor.settings.language.unwrap_or(app.config.language);
     let account = &visitor.account;
     let client = crate::store::clients::client(app.store.db(), &account.client_no).await?;
     let projects = app.overview(&account.client_no, &visitor.settings).await?;
@@ -99,6 +107,7 @@ async fn values(web: &Web, visitor: &Visitor) -> crate::store::Result<Value> {
         .into_iter()
         .map(|key| {
             let added: String = Timestamp(key.created).to_string().chars().take(10).collect();
+            let added = overview::day(&added, language);
             json!({"fingerprint": key.fingerprint, "comment": key.comment, "added": added})
         })
         .collect();

@@ -1,4 +1,4 @@
-//! How often one address may ask for a link.
+//! How often one address may do what costs something: ask for a link, try a password.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(3600);
 const IN_WINDOW: usize = 10;
-/// Addresses remembered; beyond it nobody new is let through.
+/// Addresses remembered.
 const ADDRESSES_MAX: usize = 10_000;
 
 /// Counts by address; of IPv6 the network of one customer.
@@ -23,7 +23,8 @@ impl Limiter {
         }
         let key = network(address);
         if all.len() >= ADDRESSES_MAX && !all.contains_key(&key) {
-            return true;
+            // A flood from everywhere must not shut the page for everybody; what each name is mailed has its own limit.
+            all.clear();
         }
         let recent = all.entry(key).or_default();
         recent.retain(|at| at.elapsed() < WINDOW);

@@ -44,8 +44,8 @@ pub(super) struct Bare {
 fn notice(reader: &Reader, name: &str) -> Option<&'static str> {
     match name {
         "activated" => Some(reader.say(
-            "Ihr Passwort ist gesetzt. Bitte melden Sie sich jetzt an; danach sehen Sie Ihre Verbindungsdaten für FileZilla, WinSCP und sftp.",
-            "Your password is set. Please log in now; then you see your connection data for FileZilla, WinSCP and sftp.",
+            "Ihr Passwort ist gespeichert. Bitte melden Sie sich damit an; danach sehen Sie Ihre Verbindungsdaten.",
+            "Your password is saved. Please log in with it; then you see your connection data.",
         )),
         "logged-out" => Some(reader.say("Sie sind abgemeldet.", "You are logged out.")),
         _ => None,
@@ -104,7 +104,7 @@ pub(super) async fn submit(
         Err(refusal) => {
             let (status, text) = match refusal {
                 LoginRefusal::Rejected => {
-                    web.guard.note_failure(caller.address).await;
+                    web.note_failure(&caller).await;
                     let text = reader.say(
                         "Benutzername oder Passwort ist falsch. Bitte versuchen Sie es noch einmal oder fordern Sie einen neuen Link an.",
                         "Username or password is wrong. Please try again or ask for a new link.",

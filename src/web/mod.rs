@@ -25,7 +25,7 @@ use self::page::Reader;
 use crate::app::App;
 use crate::certificate::Certificate;
 use crate::guard::Guard;
-use crate::http::{self, HttpService};
+use crate::http::{self, Caller, HttpService};
 use crate::template::pages::{self, Pages};
 use crate::tls;
 
@@ -42,7 +42,18 @@ struct Shared {
     pages: Pages,
     /// Wishes for links, by address.
     links: Limiter,
+    /// Current passwords given for a change, by address.
+    guesses: Limiter,
     certificate: Option<Arc<Certificate>>,
+}
+
+impl Shared {
+    /// A wrong password, held against whoever typed it.
+    async fn note_failure(&self, caller: &Caller) {
+        if let Some(address) = caller.accountable() {
+            self.guard.note_failure(address).await;
+        }
+    }
 }
 
 impl std::ops::Deref for Web {
@@ -73,6 +84,7 @@ pub fn serve(
         guard: Arc::clone(guard),
         pages: Pages::new()?,
         links: Limiter::default(),
+        guesses: Limiter::default(),
         certificate,
     }));
     let service = HttpService {
@@ -131,7 +143,10 @@ async fn wrong_method(State(web): State<Web>, reader: Reader) -> Response {
 /// What holds for every request: our own host only, and headers that keep the pages to themselves.
 async fn around(State(web): State<Web>, request: Request, next: Next) -> Response {
     let site = &web.app.config.web.base_url;
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    // Two of them are refused (RFC 9112 section 3.2): which one counts is what attackers play with.
+    let (host, second) = (hosts.next(), hosts.next());
+    let host = host.filter(|_| second.is_none()).and_then(|host| host.to_str().ok());
     // An absolute address in the request line counts as a Host of its own (RFC 9112 section 3.2.2).
     let authority = request.uri().authority().map(ToString::to_string);
     let is_ours = host.is_some_and(|host| site.is_spoken_of(host))

@@ -35,7 +35,6 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
 STEP = 20  # seconds for one step
@@ -118,11 +117,17 @@ class Walk:
 
     def leave(self, act):
         """Does what leads to another page, and waits for that page."""
-        page = self.find("html")
+        # Told by the time at which a page began: while pages change, elements of the old one answer with any error.
+        now = "return [performance.timeOrigin, document.readyState]"
+        begun = self.driver.execute_script(now)[0]
+        what = f"not within {STEP} s: another page than {self.where()}"
         act()
-        wait = WebDriverWait(self.driver, STEP)
-        wait.until(expected_conditions.staleness_of(page), f"nothing happens on {self.where()}")
-        wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete", "a page hangs")
+
+        def is_there(driver):
+            origin, ready = driver.execute_script(now)
+            return origin != begun and ready == "complete"
+
+        WebDriverWait(self.driver, STEP, 0.1, [WebDriverException]).until(is_there, what)
         need(self.all("footer"), f"{self.where()} is no page of the portal: {self.find('body').text}")
 
     def send(self, button, **fields):

@@ -106,3 +106,31 @@ fn slow_and_greedy_clients_are_cut_and_others_served() {
     write!(stream, "POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nusername=").unwrap();
     portal.page("/", &[]).is(200);
 }
+
+#[test]
+fn a_stranger_keeps_no_connection_for_ever() {
+    let portal =
+        Setup::new().without_scanner().set("limits", "unauthenticated", "10").start("stranger");
+    // Asks and asks and never reads; and one that asks now and then.
+    let mut deaf: Vec<TcpStream> = (0..9).map(|_| connect(&portal)).collect();
+    for stream in &mut deaf {
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok() {}
+    }
+    // File transfers have places of their own.
+    assert!(portal.sftp("ls\n").well().out.contains("2026-0815"));
+    let mut polite = connect(&portal);
+    polite.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+    let began = Instant::now();
+    let mut buffer = [0u8; 65_536];
+    loop {
+        if write!(polite, "GET /robots.txt HTTP/1.1\r\nHost: localhost\r\n\r\n").is_err() {
+            break;
+        }
+        if !matches!(polite.read(&mut buffer), Ok(1..)) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(100), "still open");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}

@@ -72,6 +72,8 @@ fn a_mail_may_come_twice_but_under_one_id() {
     let id = link_mail(&portal);
     smtp.until_mails(1);
     until(&portal, &id, "the broken try", |mail| mail["reason"].is_string());
+    let first = smtp.mails()[0].link();
+    assert_eq!(crate::support::http::curl(&[&first]).status, 200, "it may have arrived");
     smtp.set_mode("ok");
     portal.cli(&["mail", "send", &id]);
     let mails = smtp.until_mails(2);
@@ -239,4 +241,33 @@ fn a_queued_mail_survives_a_kill() {
     portal.serve();
     smtp.until_mails(1);
     until(&portal, &id, "it is sent", |mail| mail["state"] == "sent");
+}
+
+#[test]
+fn a_mail_in_flight_is_not_sent_again() {
+    let smtp = Smtp::start("hang");
+    let portal = portal("in-flight", &smtp, "");
+    let id = link_mail(&portal);
+    eventually("it is on its way", || smtp.log().contains("RCPT"));
+    let refused = portal.try_cli(&["mail", "send", &id]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("being sent in this moment"));
+}
+
+#[test]
+fn an_upload_request_for_a_disabled_account_stays_here() {
+    let smtp = Smtp::start("greylist");
+    let portal = portal("disabled-mail", &smtp, "portal_reminder_email_automatically=1");
+    portal.cli(&["project", "add", "1001", "P-2"]);
+    let mails = portal.cli(&["mail", "list"]);
+    let id = mails[0]["id"].as_str().unwrap().to_owned();
+    until(&portal, &id, "the first try", |mail| {
+        mail["attempts"] == 1 && mail["reason"].is_string()
+    });
+    portal.cli(&["account", "disable", "acme"]);
+    smtp.set_mode("ok");
+    portal.cli(&["mail", "send", &id]);
+    let mail = until(&portal, &id, "it stays a draft", |mail| mail["state"] == "draft");
+    assert!(mail["reason"].as_str().unwrap().contains("inactive"), "{mail:#}");
+    assert!(smtp.mails().is_empty());
 }

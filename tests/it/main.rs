@@ -18,6 +18,7 @@
 )]
 
 mod architecture;
+mod browser;
 mod clients;
 mod commands;
 mod configuration;

@@ -213,6 +213,26 @@ fn the_rows_of_the_decision_table_through_the_api() {
     // Nothing more within a day.
     announce(&order("3001", "A-3", &[]));
     assert_eq!(mails_of(&portal, "3001").len(), 1);
+    // A closed project that says nothing new makes no account.
+    set_ini(&portal, smtp.port, (0, 0, 0));
+    announce(&order("3002", "C-1", &[]));
+    portal.cli(&["project", "close", "C-1"]);
+    set_ini(&portal, smtp.port, (1, 1, 0));
+    let told = announce(&order("3002", "C-1", &[]));
+    assert_eq!((&told["account"], &told["decision"]["mails"]), (&Value::Null, &json!([])));
+    // A name that is used anew is invited anew.
+    announce(&order("3003", "D-1", &[]));
+    smtp.until_mails(2);
+    portal.cli(&["account", "remove", "3003"]);
+    let told = announce(&order("3003", "D-1", &[]));
+    assert_eq!(told["decision"]["mails"].as_array().unwrap().len(), 1, "{told:#}");
+    smtp.until_mails(3);
+    // A key that came and went is no credential.
+    let key = portal.file("id.pub").display().to_string();
+    let added = portal.cli(&["account", "key", "add", "3003", &key]);
+    assert_eq!(portal.cli(&["account", "show", "3003"])["activated"], true);
+    portal.cli(&["account", "key", "remove", "3003", added["fingerprint"].as_str().unwrap()]);
+    assert_eq!(portal.cli(&["account", "show", "3003"])["activated"], false);
     // Inactive: recorded, no folder, no mail.
     portal.cli(&["account", "disable", "3001"]);
     let told = announce(&order("3001", "A-4", &[]));
@@ -235,7 +255,7 @@ fn the_rows_of_the_decision_table_through_the_api() {
     let about: Vec<_> = mails[1..].iter().map(|m| (&m["project_no"], &m["ticket_no"])).collect();
     let (one, two, none) = (json!("B-1"), json!("B-2"), Value::Null);
     assert_eq!(about, [(&one, &none), (&two, &json!("T1")), (&two, &json!("T2"))]);
-    let texts = smtp.until_mails(4);
+    let texts = smtp.until_mails(6);
     let last = texts.last().unwrap();
     assert!(last.text.contains("Teil T") && last.text.contains("B-2"), "{}", last.text);
     assert!(!last.text.contains("/activate/"), "no token where none belongs");
@@ -399,6 +419,17 @@ fn links_are_used_once_and_three_live_at_most() {
     assert!(links[1..].iter().all(|link| curl(&[link]).status == 410), "one success ends all");
     assert_eq!(log_in(&portal, "5001", NEW_PASSWORD), 303);
     assert_eq!(curl(&[&format!("{first}x")]).status, 404);
+    // A password set by other means, and disabling, end links too.
+    let fresh = || portal.cli(&["account", "link", "5001"])["link"].as_str().unwrap().to_owned();
+    let old = fresh();
+    let set = portal
+        .try_cli_with_input(&["account", "password", "5001", "--stdin"], &format!("{PASSWORD}\n"));
+    assert!(set.status.success());
+    assert_eq!(curl(&[&old]).status, 410);
+    let old = fresh();
+    portal.cli(&["account", "disable", "5001"]);
+    portal.cli(&["account", "enable", "5001"]);
+    assert_eq!(curl(&[&old]).status, 410);
     assert_eq!(log_in(&portal, "5001", "ein falsches Kennwort"), 401);
 }
 
@@ -556,6 +587,20 @@ fn accounts_of_another_system_keep_their_passwords() {
         portal.log().contains("the imported password hash is argon2id now")
     });
     assert_eq!(log_in(&portal, "alt", PASSWORD), 303);
+    // A long password costs nobody else's time, whatever the hash.
+    let made = Command::new("/usr/bin/python3")
+        .args([
+            "-W",
+            "ignore",
+            "-c",
+            "import crypt; print(crypt.crypt('x', '$6$rounds=656000$saltsalt$'))",
+        ])
+        .output();
+    let dear = String::from_utf8(made.unwrap().stdout).unwrap();
+    let dear = format!("username,client_no,password_hash\ndear,7001,{}\n", dear.trim());
+    std::fs::write(portal.file("accounts.csv"), dear).unwrap();
+    portal.cli(&["account", "import", &file]);
+    assert_eq!(log_in(&portal, "dear", &"x".repeat(8000)), 401);
     // All or nothing.
     let again = format!("{table}neu;7002;;;\n");
     std::fs::write(portal.file("accounts.csv"), again.replace("\nneu", "\nalt;7002;;;\nneu"))
@@ -577,12 +622,12 @@ fn without_a_mail_account_mails_become_files() {
     let token = portal.token("mis");
     portal.api(&token, "POST", "/projects", Some(&order("8001", "P-1", &[]))).is(201);
     let folder = portal.file("data/mail");
-    let files = || {
-        std::fs::read_dir(&folder)
-            .map_or(0, |dir| dir.flatten().filter(|f| f.path().extension().is_some()).count())
+    let files = || -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "eml")).collect()
     };
-    eventually("the file is there", || files() == 1);
-    let path = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    eventually("the file is there", || files().len() == 1);
+    let path = files().remove(0);
     let mail = read_mail(&path);
     assert_eq!(curl(&[&mail.link()]).status, 200);
     use std::os::unix::fs::PermissionsExt;

@@ -68,11 +68,19 @@ fn a_mail_is_claimed_by_one_and_its_end_is_written_by_that_one() {
         mails::set_subject(db, "M2", "ü").await.unwrap();
         mails::set_reason(db, "M2", "why").await.unwrap();
         let of = ("u", "Hotfolder Portalzugang");
-        assert_eq!(mails::recent_of_account(db, of, NOW).await.unwrap().unwrap().id, "M2");
+        assert_eq!(mails::recent_of_account(db, of, NOW.0, NOW).await.unwrap().unwrap().id, "M2");
         assert_eq!(
             mails::count_of_account(db, of, NOW.minus(Duration::from_secs(1))).await.unwrap(),
             2
         );
+        let newer = mails::recent_of_account(db, of, NOW.0 + 1, NOW).await.unwrap();
+        assert!(newer.is_none(), "an account made later has no mails yet");
+        mails::claim(db, ("gone/1", later(900)), NOW).await.unwrap().unwrap();
+        assert_eq!(mails::queue(db, "M2", ("x", ""), later(1)).await.unwrap(), 0, "in flight");
+        let leased = mails::leased(db).await.unwrap();
+        assert_eq!(leased, [("M2".to_owned(), "gone/1".to_owned())]);
+        assert_eq!(mails::release(db, ("M2", "other")).await.unwrap(), 0);
+        assert_eq!(mails::release(db, ("M2", "gone/1")).await.unwrap(), 1);
         let mut counts = mails::count_by_state(db).await.unwrap();
         counts.sort();
         assert_eq!(counts, [("queued".to_owned(), 1), ("sent".to_owned(), 1)]);
