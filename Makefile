@@ -11,7 +11,7 @@ demo: ## Build, run a complete instance, walk a file and a virus through it, and
 run: ## Build and serve the demo instance in ./demo until Ctrl-C
 	deploy/run
 
-test: ## Formatting, lints and every test (real clamd, OpenSSH, lftp, FileZilla, rclone, curl, PostgreSQL)
+test: ## Formatting, lints and every test (real clamd, OpenSSH, lftp, FileZilla, Chromium, SMTP, PostgreSQL)
 	cargo fmt --check
 	cargo lint
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked --quiet

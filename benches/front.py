@@ -52,7 +52,7 @@ class Portal:
         self.root = "/1/Eingehend"
         (self.dir / "ptportal.toml").write_text(
             f'[sftp]\nlisten = ["127.0.0.1:{self.port}"]\n[scan]\nclamd = "off"\naccept_unscanned = true\n'
-            f'[ftps]\n{self.ftps}[admin]\nlisten = []\n[hotfolder]\nroot = ""\ndeliver_repeats = true\n'
+            f'[ftps]\n{self.ftps}[admin]\nlisten = []\n[web]\nlisten = []\n[api]\nlisten = []\n[hotfolder]\nroot = ""\ndeliver_repeats = true\n'
             '[limits]\nconnections_per_ip = 200\nsessions_per_account = 200\nmin_free = "1MiB"\n[log]\nlevel = "warn"\n'
         )
         self.binary = binary

@@ -113,7 +113,7 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
     sftp::serve(&app, &guard, sftp_listeners, keys);
     admin::serve(&app, admin_listeners, &numbers);
     web::serve(&app, &guard, web_listeners, certificate.clone())?;
-    api::serve(&app, &guard, api_listeners, certificate.clone())?;
+    api::serve(&app, &guard, api_listeners, certificate.as_ref())?;
     if let Some(certificate) = certificate {
         app.tasks.spawn(tls::follow(Arc::clone(&app), Arc::clone(&certificate)));
         if let Some(listeners) = ftps_listeners {

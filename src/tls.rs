@@ -35,17 +35,22 @@ pub fn certificate(app: &App) -> Result<Option<Arc<Certificate>>, CertificateErr
     Ok(Some(Arc::new(read)))
 }
 
-/// TLS of pages and API: HTTP/1.1 only, so that nothing that speaks another protocol is led here (ALPACA).
+/// TLS of pages and API, where it is switched on: HTTP/1.1 only, so that nothing that speaks another protocol is led here
+/// (ALPACA).
 ///
 /// # Errors
 /// What rustls says of the protocol versions.
-pub fn https(certificate: Arc<Certificate>) -> anyhow::Result<TlsAcceptor> {
+pub fn https(
+    is_on: bool,
+    certificate: Option<&Arc<Certificate>>,
+) -> anyhow::Result<Option<TlsAcceptor>> {
+    let Some(certificate) = certificate.filter(|_| is_on).map(Arc::clone) else { return Ok(None) };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
 /// Takes a renewed certificate without a restart.

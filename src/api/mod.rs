@@ -50,12 +50,9 @@ pub fn serve(
     app: &Arc<App>,
     guard: &Arc<Guard>,
     listeners: Vec<TcpListener>,
-    certificate: Option<Arc<Certificate>>,
+    certificate: Option<&Arc<Certificate>>,
 ) -> anyhow::Result<()> {
-    let tls = match certificate {
-        Some(certificate) if app.config.api.tls => Some(tls::https(certificate)?),
-        Some(_) | None => None,
-    };
+    let tls = tls::https(app.config.api.tls, certificate)?;
     let service = HttpService {
         app: Arc::clone(app),
         guard: Arc::clone(guard),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{App, status_text};
 use crate::domain::account::{Language, Settings};
 use crate::domain::refusal;
-use crate::domain::time::Timestamp;
+use crate::domain::time;
 use crate::domain::upload::UploadState;
 use crate::store::orders::ProjectRow;
 use crate::store::uploads::{self, UploadRow};
@@ -149,13 +149,35 @@ fn tone(state: Option<UploadState>) -> &'static str {
     }
 }
 
-/// A date as its readers write it; a time stays as it was announced.
+/// A date as its readers write it; a time of day stays in the zone in which it was announced.
 pub fn day(due: &str, language: Language) -> String {
-    let parts: Vec<&str> = due.split('-').collect();
-    match (language, parts.as_slice(), crate::domain::time::parse(due)) {
-        (Language::De, [year, month, day], Some(Timestamp(_))) if due.len() == 10 => {
-            format!("{day}.{month}.{year}")
-        }
-        (Language::De | Language::En, ..) => due.to_owned(),
+    let (date, rest) = due.split_at_checked(10).unwrap_or((due, ""));
+    let parts: Vec<&str> = date.split('-').collect();
+    let ([year, month, day], Some(_)) = (parts.as_slice(), time::parse(due)) else {
+        return due.to_owned();
+    };
+    let clock = rest.get(1..6);
+    match (language, clock) {
+        (Language::De, None) => format!("{day}.{month}.{year}"),
+        (Language::De, Some(clock)) => format!("{day}.{month}.{year}, {clock} Uhr"),
+        (Language::En, None) => date.to_owned(),
+        (Language::En, Some(clock)) => format!("{date} {clock}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_stand_as_their_readers_write_them() {
+        let check = |due: &str, german: &str, english: &str| {
+            assert_eq!(day(due, Language::De), german);
+            assert_eq!(day(due, Language::En), english);
+        };
+        check("2026-12-24", "24.12.2026", "2026-12-24");
+        check("2026-12-24T12:30:00+01:00", "24.12.2026, 12:30 Uhr", "2026-12-24 12:30");
+        check("bald", "bald", "bald");
+        check("", "", "");
     }
 }

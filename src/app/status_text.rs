@@ -58,12 +58,18 @@ pub(super) async fn compose(
     lines.push(String::new());
     let refused = refusals(app, project, now).await?;
     lines.extend(refusal_lines(&refused, language));
-    let help = word(
-        language,
-        "Fragen? Bitte rufen Sie die Druckerei an und nennen Sie die Nummer in eckigen Klammern.",
-        "Questions? Please call the print shop and tell the number in square brackets.",
-    );
-    lines.push(help.to_owned());
+    let shop = match app.config.portal.contact.as_str() {
+        "" => String::new(),
+        contact => format!(" ({contact})"),
+    };
+    lines.push(match language {
+        Language::De => format!(
+            "Fragen? Bitte rufen Sie die Druckerei an{shop} und nennen Sie die Nummer in eckigen Klammern."
+        ),
+        Language::En => format!(
+            "Questions? Please call the print shop{shop} and tell the number in square brackets."
+        ),
+    });
     lines.push(String::new());
     let changed = rows.iter().map(|row| row.updated);
     let changed = changed.chain(tickets.iter().map(|ticket| ticket.updated));

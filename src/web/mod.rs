@@ -75,10 +75,7 @@ pub fn serve(
     certificate: Option<Arc<Certificate>>,
 ) -> anyhow::Result<()> {
     let config = &app.config.web;
-    let tls = match &certificate {
-        Some(certificate) if config.tls => Some(tls::https(Arc::clone(certificate))?),
-        Some(_) | None => None,
-    };
+    let tls = tls::https(config.tls, certificate.as_ref())?;
     let web = Web(Arc::new(Shared {
         app: Arc::clone(app),
         guard: Arc::clone(guard),
