@@ -393,9 +393,25 @@ fn the_api_admits_only_good_tokens_and_says_what_is_wrong() {
     assert!(link["link"].as_str().unwrap().contains("/activate/"));
     portal.api(&token, "POST", "/accounts/acme/disable", None).is(200);
     assert_eq!(curl(&[link["link"].as_str().unwrap()]).status, 404, "the account may not be used");
-    let open =
-        curl(&[&format!("http://127.0.0.1:{}/api/v1/openapi.json", portal.api_port)]).is(200);
-    assert_eq!(open.json()["openapi"].as_str().unwrap()[..3].to_owned(), "3.1");
+    let open = format!("http://127.0.0.1:{}/api/v1/openapi.json", portal.api_port);
+    let document = curl(&[&open]).is(200).json();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    // What the document promises is there, and what is there is in the document.
+    let mut described = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let path = path.strip_prefix("/api/v1").unwrap();
+        for method in operations.as_object().unwrap().keys().map(|m| m.to_uppercase()) {
+            if path == "/openapi.json" || !["GET", "POST", "PUT"].contains(&method.as_str()) {
+                continue;
+            }
+            let (before, rest) = path.split_once('{').unwrap_or((path, "}"));
+            let filled = format!("{before}x{}", rest.split_once('}').unwrap().1);
+            let filled = if path.contains('{') { filled } else { path.to_owned() };
+            portal.api("", &method, &filled, None).is(401);
+            described.push((method, filled));
+        }
+    }
+    assert_eq!(described.len(), routes.len(), "{described:?}");
 }
 
 #[test]
