@@ -183,8 +183,9 @@ fn data_connections_belong_to_their_client() {
          except ConnectionRefusedError: pass\n\
          # Ports differ and one at a time is open.\n\
          ports = [passive(c) for _ in range(20)]\n\
-         assert len(set(ports)) > 15, ports\n\
-         for port in ports[:-1]:\n\
+         assert len(set(ports)) > 12, ports\n\
+         # The same port may come again by chance.\n\
+         for port in set(ports) - {ports[-1]}:\n\
          \x20   try:\n\
          \x20       socket.create_connection(('127.0.0.1', port), 5); raise SystemExit('a second port is open')\n\
          \x20   except ConnectionRefusedError: pass\n\
