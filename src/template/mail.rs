@@ -236,12 +236,18 @@ impl std::io::Write for Bounded {
 fn with_straight_quotes(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    loop {
-        let open = ["{{", "{%"].iter().filter_map(|b| rest.find(b).map(|at| (at, *b))).min();
-        let Some((at, brace)) = open else { break };
-        let close = if brace == "{{" { "}}" } else { "%}" };
-        let (before, inside) = rest.split_at_checked(at).unwrap_or((rest, ""));
+    // Each sign is looked at once: a text of nothing but braces must not take its square in time.
+    while let Some((before, inside)) = rest.find('{').and_then(|at| rest.split_at_checked(at)) {
         out.push_str(before);
+        let close = if inside.starts_with("{{") {
+            "}}"
+        } else if inside.starts_with("{%") {
+            "%}"
+        } else {
+            out.push('{');
+            rest = inside.get(1..).unwrap_or_default();
+            continue;
+        };
         let end = inside.find(close).map_or(inside.len(), |end| end.saturating_add(2));
         let (inside, after) = inside.split_at_checked(end).unwrap_or((inside, ""));
         let inside = inside.replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&");
