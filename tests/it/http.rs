@@ -11,7 +11,10 @@ use crate::support::instance::{Instance, PASSWORD, Setup};
 fn to_the_end(stream: &mut TcpStream) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
+    match stream.read_to_end(&mut bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => panic!("{error}"),
+        Ok(_) | Err(_) => {}
+    }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -88,7 +91,8 @@ fn slow_and_greedy_clients_are_cut_and_others_served() {
     let long = format!("X: {}\r\n", "y".repeat(60_000));
     for headers in [many, long] {
         let mut stream = connect(&portal);
-        write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").unwrap();
+        // The server may cut it while it is still being written.
+        write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").ok();
         let answer = to_the_end(&mut stream);
         assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
     }
