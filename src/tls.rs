@@ -18,13 +18,10 @@ const RELOAD: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it cannot be used.
 pub fn certificate(app: &App) -> Result<Option<Arc<Certificate>>, CertificateError> {
-    let (ftps, web, api) = (&app.config.ftps, &app.config.web, &app.config.api);
-    let is_needed = !(ftps.listen.is_empty() && ftps.implicit_listen.is_empty())
-        || (web.tls && !web.listen.is_empty())
-        || (api.tls && !api.listen.is_empty());
-    if !is_needed {
+    if !app.config.needs_certificate() {
         return Ok(None);
     }
+    let (ftps, web) = (&app.config.ftps, &app.config.web);
     let mut names = vec![app.host_name.clone(), "localhost".to_owned()];
     names.extend(ftps.passive_host.clone());
     names.push(app.public_host());

@@ -40,12 +40,9 @@ pub(super) async fn show(
     Path(no): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let row = api.project(&no).await?;
-    let mut shown = views::project(&row, api.access_of(&row.client_no).await?);
+    let access = api.access_of(&row.client_no).await?;
     let tickets = orders::tickets(api.store.db(), &no).await?;
-    if let Some(map) = shown.as_object_mut() {
-        map.insert("tickets".to_owned(), tickets.iter().map(views::ticket).collect());
-    }
-    Ok(Json(shown))
+    Ok(Json(views::project_with_tickets(&row, access, &tickets)))
 }
 
 pub(super) async fn close(

@@ -123,13 +123,10 @@ impl App {
         }
     }
 
-    /// The certificate of FTPS: there, valid, and for how long.
+    /// The certificate: there, valid, and for how long.
     async fn check_certificate(self: &Arc<Self>) -> Option<Check> {
         let ftps = &self.config.ftps;
-        let (web, api) = (&self.config.web, &self.config.api);
-        let is_needed =
-            !(ftps.listen.is_empty() && ftps.implicit_listen.is_empty()) || web.tls || api.tls;
-        if !is_needed {
+        if !self.config.needs_certificate() {
             return None;
         }
         let (chain, key) = (ftps.certificate.clone(), ftps.private_key.clone());

@@ -66,9 +66,7 @@ impl App {
         if let Ok(free) = with_app(self, |app| app.vault.free_bytes()).await {
             metrics::gauge!("ptportal_data_dir_free_bytes").set(bytes(free));
         }
-        let (ftps, web, api) = (&self.config.ftps, &self.config.web, &self.config.api);
-        let is_plain = ftps.listen.is_empty() && ftps.implicit_listen.is_empty();
-        if !(is_plain && !web.tls && !api.tls)
+        if self.config.needs_certificate()
             && let Ok(Some(validity)) = with_app(self, |app| {
                 Ok(certificate::inspect(&app.config.ftps.certificate, &app.config.ftps.private_key))
             })

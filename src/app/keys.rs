@@ -7,6 +7,9 @@ use super::clients::{Refused, because, conflict};
 use crate::store;
 use crate::store::accounts::{self, KeyRow};
 
+/// Keys of one account; more are a mistake.
+const KEYS_MAX: usize = 50;
+
 impl App {
     /// Adds an SSH public key in OpenSSH's one-line format.
     ///
@@ -17,6 +20,9 @@ impl App {
         let now = self.now();
         let added = KeyRow { created: now.0, updated: now.0, ..read_key(&row.username, text)? };
         let mut tx = self.store.write().await?;
+        if accounts::keys(tx.db(), &row.username).await?.len() >= KEYS_MAX {
+            return conflict(format!("account {username} has {KEYS_MAX} keys already; remove one"));
+        }
         match accounts::insert_key(tx.db(), self.new_id().as_str(), &added).await {
             Err(e) if store::is_duplicate(&e) => return conflict("this key is there already"),
             other => other?,

@@ -10,7 +10,7 @@ use super::mail_values::Links;
 use crate::domain::account::Status;
 use crate::domain::activation::{ALIVE_MAX, Token};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::mail::{MailKind, MailState};
+use crate::domain::mail::{MailKind, MailState, TokenPlace};
 use crate::domain::order::ProjectState;
 use crate::logging;
 use crate::mailer::{self, Letter, Mailer, Party};
@@ -130,19 +130,14 @@ impl App {
         {
             return Err(Outcome::Draft(reason.to_owned()));
         }
-        let kind = MailKind::parse(&mail.template);
         let mut links = self.plain_links();
         let mut link = None;
-        if let Some(kind) = kind.filter(|kind| kind.carries_token()) {
-            let (id, token) = self.fresh_link(mail, kind).await?;
+        if let Some(place) = MailKind::parse(&mail.template).and_then(MailKind::token_place) {
+            let (id, token) = self.fresh_link(mail, place).await?;
             let address = self.link_address(&token);
-            match kind {
-                MailKind::Access => links.first = address,
-                MailKind::NewPassword
-                | MailKind::UploadRequest
-                | MailKind::DataArrived
-                | MailKind::Receipt
-                | MailKind::VirusFound => links.again = address,
+            match place {
+                TokenPlace::FirstLink => links.first = address,
+                TokenPlace::Link => links.again = address,
             }
             link = Some(id);
         }
@@ -182,14 +177,18 @@ impl App {
 
     /// A token for the mail's account, good from now on, so that a customer who is faster than the mail server's
     /// answer gets in.
-    async fn fresh_link(&self, mail: &MailRow, kind: MailKind) -> Result<(String, Token), Outcome> {
+    async fn fresh_link(
+        &self,
+        mail: &MailRow,
+        place: TokenPlace,
+    ) -> Result<(String, Token), Outcome> {
         let away = |error: store::StoreError| Outcome::Later(format!("database: {error}"));
         let account = accounts::account(self.store.db(), &mail.username).await.map_err(away)?;
         let Some(account) = account.filter(|account| account.status() == Status::Active) else {
             return Err(Outcome::Draft("the account is gone or inactive".to_owned()));
         };
         let is_automatic = mail.sender.is_empty();
-        if kind == MailKind::Access && account.is_activated() && is_automatic {
+        if place == TokenPlace::FirstLink && account.is_activated() && is_automatic {
             let reason = "not needed any more: the account is activated";
             return Err(Outcome::Draft(reason.to_owned()));
         }

@@ -80,6 +80,16 @@ pub fn project(row: &ProjectRow, access: Access) -> Value {
     })
 }
 
+/// A project and its tickets.
+#[must_use]
+pub fn project_with_tickets(row: &ProjectRow, access: Access, tickets: &[TicketRow]) -> Value {
+    let mut shown = project(row, access);
+    if let Some(map) = shown.as_object_mut() {
+        map.insert("tickets".to_owned(), tickets.iter().map(ticket).collect());
+    }
+    shown
+}
+
 #[must_use]
 pub fn ticket(row: &TicketRow) -> Value {
     json!({
@@ -191,10 +201,7 @@ pub fn token(row: &TokenRow) -> Value {
 #[must_use]
 pub fn announced(announced: &Announced, folders: &[String]) -> Value {
     let decision = &announced.decision;
-    let mut shown = project(&announced.project, decision.access);
-    if let Some(map) = shown.as_object_mut() {
-        map.insert("tickets".to_owned(), announced.tickets.iter().map(ticket).collect());
-    }
+    let shown = project_with_tickets(&announced.project, decision.access, &announced.tickets);
     let mails: Vec<Value> = announced
         .mails
         .iter()

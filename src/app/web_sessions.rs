@@ -18,7 +18,7 @@ use crate::store::accounts::{self, AccountRow};
 use crate::store::{self, activation, clients, events, web_sessions};
 
 /// A session ends after a working day, or when nothing happens for an hour.
-const LASTS: Duration = Duration::from_secs(10 * 3600);
+pub const LASTS: Duration = Duration::from_secs(10 * 3600);
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// The name of this door in events and in the account setting `protocols`.

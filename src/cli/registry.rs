@@ -240,12 +240,9 @@ pub(super) async fn project(context: &Context, command: ProjectCommand) -> anyho
         }
         ProjectCommand::Show { project_no } => {
             let row = app.project(&project_no).await?;
-            let mut shown = views::project(&row, app.access_of(&row.client_no).await?);
+            let access = app.access_of(&row.client_no).await?;
             let tickets = orders::tickets(app.store.db(), &project_no).await?;
-            if let Some(map) = shown.as_object_mut() {
-                map.insert("tickets".to_owned(), tickets.iter().map(views::ticket).collect());
-            }
-            context.printer.one(&shown);
+            context.printer.one(&views::project_with_tickets(&row, access, &tickets));
             return Ok(());
         }
         ProjectCommand::Close { project_no } => app.close_project(&project_no).await?,

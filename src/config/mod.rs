@@ -48,6 +48,17 @@ pub struct Config {
     pub mail: Mail,
 }
 
+impl Config {
+    /// Whether a service shows the certificate of `[ftps]`.
+    #[must_use]
+    pub fn needs_certificate(&self) -> bool {
+        let (ftps, web, api) = (&self.ftps, &self.web, &self.api);
+        !(ftps.listen.is_empty() && ftps.implicit_listen.is_empty())
+            || (web.tls && !web.listen.is_empty())
+            || (api.tls && !api.listen.is_empty())
+    }
+}
+
 /// `[database]` (spec section 4).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Database {

@@ -1,7 +1,7 @@
 //! What an announced project or ticket leads to: the table of spec section 11 as one pure function.
 
 use crate::domain::account::Status;
-use crate::domain::order::Access;
+use crate::domain::order::{self, Access};
 
 /// Which announcements of a client that is activated are followed by an upload request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,34 +90,19 @@ pub fn decide(is_meant: bool, accounts: &[Standing], switches: Switches, news: N
         (false, true) => Invitation::Send,
         (false, false) => Invitation::Draft,
     };
-    if !is_meant {
-        return Decision {
-            reason: "the client is not meant for the portal (create_hotfolder is off)",
-            ..nothing
-        };
-    }
-    let Some(active) = accounts.iter().find(|account| account.status == Status::Active) else {
-        if !accounts.is_empty() {
+    let statuses: Vec<Status> = accounts.iter().map(|account| account.status).collect();
+    let is_active = |account: &&Standing| account.status == Status::Active;
+    let active = match (order::access(is_meant, &statuses), accounts.iter().find(is_active)) {
+        (Access::NotMeant, _) => {
+            let reason = "the client is not meant for the portal (create_hotfolder is off)";
+            return Decision { reason, ..nothing };
+        }
+        (Access::Inactive, _) => {
             let reason = "the client's account is inactive";
             return Decision { access: Access::Inactive, reason, ..nothing };
         }
-        if !news.is_open {
-            let reason = "the project is closed, and the announcement says nothing new";
-            return Decision { access: Access::NoAccessYet, reason, ..nothing };
-        }
-        if !switches.create {
-            let reason = "the client has no account, and portal_create_uplogin_automatically is 0";
-            return Decision { access: Access::NoAccessYet, reason, ..nothing };
-        }
-        // The announcement may be old news: the switch was off when it came first.
-        let invitation = if switches.send { Invitation::Send } else { Invitation::Draft };
-        return Decision {
-            access: Access::Ok,
-            creates_account: true,
-            invitation,
-            reason: "the client had no account: one is made from the system default",
-            ..nothing
-        };
+        (Access::Ok, Some(active)) => active,
+        (Access::NoAccessYet, _) | (Access::Ok, None) => return without_account(switches, news),
     };
     if !active.is_activated {
         let reason = "the client's account is active, but not activated yet";
@@ -132,6 +117,32 @@ pub fn decide(is_meant: bool, accounts: &[Standing], switches: Switches, news: N
         access: Access::Ok,
         requests,
         reason: "the client's account is active and activated",
+        ..nothing
+    }
+}
+
+/// The client has no account: the switch decides.
+fn without_account(switches: Switches, news: News) -> Decision {
+    let nothing = Decision {
+        access: Access::NoAccessYet,
+        creates_account: false,
+        invitation: Invitation::No,
+        requests: UploadRequests::None,
+        reason: "the client has no account, and portal_create_uplogin_automatically is 0",
+    };
+    if !news.is_open {
+        let reason = "the project is closed, and the announcement says nothing new";
+        return Decision { reason, ..nothing };
+    }
+    if !switches.create {
+        return nothing;
+    }
+    Decision {
+        access: Access::Ok,
+        creates_account: true,
+        // The announcement may be old news: the switch was off when it came first.
+        invitation: if switches.send { Invitation::Send } else { Invitation::Draft },
+        reason: "the client had no account: one is made from the system default",
         ..nothing
     }
 }

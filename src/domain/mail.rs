@@ -45,14 +45,24 @@ impl MailKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Whether a fresh token stands in it: made when it is sent, never before.
+    /// Which placeholder holds a fresh token, made when the mail is sent and never before.
     #[must_use]
-    pub const fn carries_token(self) -> bool {
+    pub const fn token_place(self) -> Option<TokenPlace> {
         match self {
-            Self::Access | Self::NewPassword => true,
-            Self::UploadRequest | Self::DataArrived | Self::Receipt | Self::VirusFound => false,
+            Self::Access => Some(TokenPlace::FirstLink),
+            Self::NewPassword => Some(TokenPlace::Link),
+            Self::UploadRequest | Self::DataArrived | Self::Receipt | Self::VirusFound => None,
         }
     }
+}
+
+/// The placeholders that can hold a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// `portal_first_activation_link`
+    FirstLink,
+    /// `portal_activation_link`
+    Link,
 }
 
 /// What becomes of a mail.

@@ -14,10 +14,6 @@ use crate::app::clients::Refused;
 use crate::app::web_sessions::{NotChanged, Visitor};
 use crate::guard;
 use crate::http::Caller;
-use crate::store::accounts;
-
-/// Keys of one account; more are a mistake.
-const KEYS_MAX: usize = 50;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -130,15 +126,8 @@ pub(super) async fn add_key(
         Err(answer) => return answer,
     };
     let username = &visitor.account.username;
-    let added = match accounts::keys(web.app.store.db(), username).await {
-        Ok(known) if known.len() >= KEYS_MAX => {
-            Err(Refused::Conflict("there are too many keys".to_owned()))
-        }
-        Ok(_) => web.app.add_key(username, &form.key).await.map(|_| ()),
-        Err(error) => Err(Refused::Store(error)),
-    };
-    let text = match added {
-        Ok(()) => return see_other("/home?notice=key-added"),
+    let text = match web.app.add_key(username, &form.key).await {
+        Ok(_) => return see_other("/home?notice=key-added"),
         Err(Refused::Store(error)) => {
             return page::busy(&web, &reader, "a key could not be added", &error);
         }

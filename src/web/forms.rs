@@ -9,12 +9,10 @@ use axum::response::Response;
 use super::Web;
 use super::page::{self, Reader};
 use crate::app::activation::random_token;
-use crate::app::web_sessions::Visitor;
+use crate::app::web_sessions::{self, Visitor};
 use crate::domain::activation::Token;
 use crate::http::Caller;
 
-/// Seconds; the session on the server ends earlier when it is idle.
-const SESSION_AGE: u32 = 10 * 3600;
 /// What the secret in a form is derived for.
 const PURPOSE: &str = "form";
 
@@ -63,7 +61,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
 }
 
-fn set_cookie(web: &Web, suffix: &str, value: &str, age: Option<u32>) -> Option<HeaderValue> {
+fn set_cookie(web: &Web, suffix: &str, value: &str, age: Option<u64>) -> Option<HeaderValue> {
     let secure = if web.app.config.web.base_url.is_https() { "; Secure" } else { "" };
     let age = age.map(|age| format!("; Max-Age={age}")).unwrap_or_default();
     let name = name(web, suffix);
@@ -71,7 +69,7 @@ fn set_cookie(web: &Web, suffix: &str, value: &str, age: Option<u32>) -> Option<
 }
 
 pub(super) fn session_cookie(web: &Web, token: &Token) -> Option<HeaderValue> {
-    set_cookie(web, "", token.as_str(), Some(SESSION_AGE))
+    set_cookie(web, "", token.as_str(), Some(web_sessions::LASTS.as_secs()))
 }
 
 /// Takes the session's cookie away.
