@@ -10,7 +10,8 @@ use crate::domain::password;
 use crate::domain::time::Timestamp;
 use crate::logging;
 use crate::store::accounts::{self, AccountRow};
-use crate::store::{self, activation, clients, events, mails, uploads, web_sessions};
+use crate::store::clients::{self, ClientRow};
+use crate::store::{self, activation, events, mails, uploads, web_sessions};
 
 /// Usernames made from the pattern get a number behind them where they are taken.
 const TRIES: u32 = 1000;
@@ -23,20 +24,8 @@ impl App {
     pub async fn effective_settings(&self, row: &AccountRow) -> Result<Settings, Refused> {
         let default =
             accounts::system_default(self.store.db(), "ptportal").await?.unwrap_or_default();
-        let read = |text: &str| Settings::from_json(if text.is_empty() { "{}" } else { text });
-        let (own, base) = (read(&row.settings), read(&default));
-        match (own, base) {
-            (Ok(own), Ok(base)) => {
-                let mut settings = own.over(base);
-                if settings.language.is_none() {
-                    let client = clients::client(self.store.db(), &row.client_no).await?;
-                    settings.language = client.and_then(|client| client.language.parse().ok());
-                }
-                Ok(settings)
-            }
-            (Err(e), _) => because(format!("settings of account {}: {e}", row.username)),
-            (_, Err(e)) => because(format!("system default ptportal: {e}")),
-        }
+        let client = clients::client(self.store.db(), &row.client_no).await?;
+        settings_of(row, &default, client.as_ref())
     }
 
     /// Creates an account of a client; without a username the pattern `username_pattern` makes one.
@@ -282,6 +271,23 @@ fn change_settings(
         changed.map_err(Refused::Because)?;
     }
     Ok(())
+}
+
+/// An account's own settings over the system default; its language also from its client.
+pub(super) fn settings_of(
+    row: &AccountRow,
+    default: &str,
+    client: Option<&ClientRow>,
+) -> Result<Settings, Refused> {
+    let read = |text: &str| Settings::from_json(if text.is_empty() { "{}" } else { text });
+    let own = read(&row.settings)
+        .map_err(|e| Refused::Because(format!("settings of account {}: {e}", row.username)))?;
+    let base =
+        read(default).map_err(|e| Refused::Because(format!("system default ptportal: {e}")))?;
+    let mut settings = own.over(base);
+    settings.language =
+        settings.language.or_else(|| client.and_then(|client| client.language.parse().ok()));
+    Ok(settings)
 }
 
 /// A username from the pattern of the system default `ptportal`.

@@ -11,10 +11,9 @@ use crate::domain::activation::{ALIVE_MAX, LinkState, Token, link_state};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::MailKind;
 use crate::domain::password::{self, BadPassword};
-use crate::domain::time::Timestamp;
 use crate::logging;
 use crate::store::accounts::{self, AccountRow};
-use crate::store::activation::{self, LinkRow};
+use crate::store::activation::{self, LinkRow, RequestRow};
 use crate::store::clients::{self, ClientRow};
 use crate::store::mails::{self, MailRow};
 use crate::store::{self, events, orders, web_sessions};
@@ -177,8 +176,9 @@ impl App {
                 "account {username} is inactive; `account enable {username}` first"
             ));
         }
-        let now = self.now();
-        let mail = self.queue_link(&account, now).await?;
+        let Some(mail) = self.queue_link(&account, None).await? else {
+            return because(format!("no mail was made for account {username}; try again"));
+        };
         if mail.recipient.is_empty() {
             return because(format!("mail {} is a draft: {}", mail.id, mail.reason));
         }
@@ -201,44 +201,53 @@ impl App {
         Ok(())
     }
 
-    async fn queue_link(&self, account: &AccountRow, now: Timestamp) -> Result<MailRow, Refused> {
+    /// Queues a mail with a link. With a wish, only if nobody else has answered it meanwhile.
+    async fn queue_link(
+        &self,
+        account: &AccountRow,
+        wish: Option<&RequestRow>,
+    ) -> Result<Option<MailRow>, Refused> {
         let Some(client) = clients::client(self.store.db(), &account.client_no).await? else {
             return because(format!("client {} is removed", account.client_no));
         };
+        let now = self.now();
         let mut tx = self.store.write().await?;
+        if let Some(wish) = wish
+            && activation::take_request(tx.db(), &wish.id).await? == 0
+        {
+            return Ok(None);
+        }
         let projects = orders::visible_projects(tx.db(), &account.client_no).await?;
         let newest = projects.iter().max_by_key(|project| project.created);
         let about = About { client: &client, project: newest, account };
         let kind = (MailKind::NewPassword, None);
-        let mail = invite::make(self, &mut tx, about, kind, Sending::Now, now).await?;
+        let mail = invite::make(self, &mut tx, about, kind, Sending::Now).await?;
         events::insert(tx.db(), &invite::event_of(&mail), now).await?;
         tx.commit().await?;
         self.tell_of_mail(Some(mail.clone())).await;
-        Ok(mail)
+        Ok(Some(mail))
     }
 
-    async fn answer_request(&self, username: &str, peer: &str) -> Result<(), Refused> {
-        let now = self.now();
-        let name = AccountName::parse(username);
-        let row = match &name {
-            Some(name) => accounts::account(self.store.db(), name.as_str()).await?,
-            None => None,
-        };
+    /// The account that a wish is for, as long as it may have a link.
+    async fn wished_for(&self, wish: &RequestRow) -> Result<Option<AccountRow>, Refused> {
+        let (peer, name) = (wish.peer.as_str(), wish.username.as_str());
+        let row = accounts::account(self.store.db(), name).await?;
         let Some(account) = row.filter(|row| row.status() == Status::Active) else {
             tracing::info!(
                 peer,
-                account = username,
+                account = name,
                 "a link was asked for a name that has no active account"
             );
-            return Ok(());
+            return Ok(None);
         };
+        let now = self.now();
         if self.effective_settings(&account).await?.is_expired(now) {
             tracing::info!(
                 peer,
-                account = username,
+                account = name,
                 "a link was asked for an account that has expired"
             );
-            return Ok(());
+            return Ok(None);
         }
         let of = (account.username.as_str(), MailKind::NewPassword.as_str());
         let minute = now.minus(Duration::from_secs(60));
@@ -252,11 +261,21 @@ impl App {
             .peer(peer);
         if is_too_often {
             self.record(event.with("reason", "too often; no mail")).await;
-            return Ok(());
+            return Ok(None);
         }
         self.record(event).await;
-        self.queue_link(&account, now).await?;
-        Ok(())
+        Ok(Some(account))
+    }
+
+    /// Answers a wish; one that cannot be answered is gone, one that the database could not take is tried again.
+    async fn answer(&self, wish: &RequestRow) -> Result<(), Refused> {
+        match self.wished_for(wish).await? {
+            Some(account) => self.queue_link(&account, Some(wish)).await.map(drop),
+            None => {
+                activation::take_request(self.store.db(), &wish.id).await?;
+                Ok(())
+            }
+        }
     }
 }
 
@@ -275,13 +294,9 @@ pub async fn run(app: Arc<App>) {
                 continue;
             }
         };
-        for row in rows {
-            let taken = activation::take_request(app.store.db(), &row.id).await;
-            if !matches!(taken, Ok(1..)) {
-                continue;
-            }
-            if let Err(error) = app.answer_request(&row.username, &row.peer).await {
-                tracing::error!(%error, account = row.username, "a wish for a link could not be answered");
+        for wish in rows {
+            if let Err(error) = app.answer(&wish).await {
+                tracing::error!(%error, account = wish.username, "a wish for a link could not be answered");
             }
         }
     }

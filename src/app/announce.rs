@@ -16,7 +16,7 @@ use crate::store::accounts::{self, AccountRow};
 use crate::store::clients::ClientRow;
 use crate::store::mails::MailRow;
 use crate::store::orders::{self, ProjectRow, TicketRow};
-use crate::store::{self, WriteTx, events};
+use crate::store::{self, WriteTx, entries, events};
 
 /// Announcements that come at the same moment from several servers: the later one sees the earlier one's rows.
 const TRIES: u32 = 5;
@@ -85,11 +85,6 @@ impl App {
                 other => break other?,
             }
         };
-        if self.config.hotfolder.ticket_folders {
-            for ticket in &announced.tickets {
-                self.make_ticket_folder(&announced.project, &ticket.ticket_no).await?;
-            }
-        }
         for mail in &announced.mails {
             self.note_subject(mail).await;
         }
@@ -138,6 +133,15 @@ impl App {
             work.changed("project", &project.project_no).await?;
             project.updated = work.now.0;
         }
+        if self.config.hotfolder.ticket_folders {
+            for ticket in &tickets.rows {
+                let name = portal_folder_name(&ticket.ticket_no);
+                let parent = tree::area_key(&project, 0);
+                let row = edit::folder_row(self, &project, (&parent, &name), work.now);
+                // One that is there already is as good.
+                entries::insert(work.tx.db(), &row).await?;
+            }
+        }
         let news = News {
             is_open: project.state == ProjectState::Open.as_str(),
             is_new_project,
@@ -153,13 +157,6 @@ impl App {
             logging::event(event);
         }
         Ok(Announced { client, project, tickets, account, decision, mails, is_created })
-    }
-
-    async fn make_ticket_folder(&self, project: &ProjectRow, ticket: &str) -> Result<(), Refused> {
-        let (parent, name) = (tree::area_key(project, 0), portal_folder_name(ticket));
-        // A folder that is there already is as good.
-        edit::make_folder_row(self, project, (&parent, &name), self.now()).await?;
-        Ok(())
     }
 
     pub(super) fn folder_text(&self, project_no: &str) -> String {

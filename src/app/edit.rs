@@ -56,9 +56,9 @@ impl Session {
         }
         let spot = self.spot(path).await?;
         let now = self.app.now();
-        let made =
-            make_folder_row(&self.app, &spot.project, (&spot.parent, spot.name.as_str()), now)
-                .await;
+        let place = (spot.parent.as_str(), spot.name.as_str());
+        let row = folder_row(&self.app, &spot.project, place, now);
+        let made = entries::insert(self.app.store.db(), &row).await;
         match made {
             Ok(true) => {}
             Ok(false) => return Err(Refusal::AlreadyExists),
@@ -205,14 +205,14 @@ fn is_dropping_path(path: &VirtualPath) -> bool {
     path.file_name().is_some_and(is_dropping)
 }
 
-/// Inserts a folder's row; false when the name is there already.
-pub(super) async fn make_folder_row(
+/// The row of a folder.
+pub(super) fn folder_row(
     app: &App,
     project: &orders::ProjectRow,
     (parent, name): (&str, &str),
     now: Timestamp,
-) -> store::Result<bool> {
-    let row = EntryRow {
+) -> EntryRow {
+    EntryRow {
         id: app.new_id().to_string(),
         project_id: project.id.clone(),
         parent: parent.to_owned(),
@@ -227,8 +227,7 @@ pub(super) async fn make_folder_row(
         mtime: now.0,
         created: now.0,
         updated: now.0,
-    };
-    entries::insert(app.store.db(), &row).await
+    }
 }
 
 /// Ends all versions of a name in one transaction.

@@ -2,7 +2,6 @@
 
 use super::App;
 use super::clients::Refused;
-use crate::domain::account::{Language, Settings};
 use crate::domain::decision::{Decision, Invitation, Reminder, UploadRequests};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::{MailKind, MailState};
@@ -61,7 +60,7 @@ pub(super) async fn after_announcement(
     for ticket in tickets {
         let kind = MailKind::UploadRequest;
         if is_switched_on(tx, kind).await? {
-            made.push(make(app, tx, about, (kind, ticket), Sending::Now, now).await?);
+            made.push(make(app, tx, about, (kind, ticket), Sending::Now).await?);
         }
     }
     let told = made.iter().map(event_of).collect();
@@ -83,7 +82,7 @@ async fn invitation(
     let since = now.minus(INVITED_LATELY);
     let (username, created) = (about.account.username.as_str(), about.account.created);
     match mails::recent_of_account(tx.db(), (username, kind.as_str()), created, since).await? {
-        None => Ok(Some(make(app, tx, about, (kind, None), sending, now).await?)),
+        None => Ok(Some(make(app, tx, about, (kind, None), sending).await?)),
         Some(mut mail) if mail.state == MailState::Draft.as_str() && sending == Sending::Now => {
             let (recipient, name) = address(tx, about).await?;
             if recipient.is_empty() {
@@ -105,30 +104,27 @@ async fn is_switched_on(tx: &mut WriteTx, kind: MailKind) -> Result<bool, Refuse
     Ok(row.is_none_or(|row| row.status == "active"))
 }
 
-/// Writes a mail of this kind down: queued, or as a draft.
-pub(super) async fn make(
+/// A mail that stands nowhere yet, queued, or a draft when there is no address.
+pub(super) async fn new_mail(
     app: &App,
     tx: &mut WriteTx,
     about: About<'_>,
-    (kind, ticket): (MailKind, Option<&TicketRow>),
-    sending: Sending,
-    now: Timestamp,
+    (template, ticket): (&str, Option<&TicketRow>),
 ) -> Result<MailRow, Refused> {
     let (recipient, recipient_name) = address(tx, about).await?;
-    let (state, reason) = match sending {
-        _ if recipient.is_empty() => (MailState::Draft, NO_ADDRESS),
-        Sending::ByHand => (MailState::Draft, SENDING_IS_OFF),
-        Sending::Now => (MailState::Queued, ""),
-    };
-    let language = language(app, tx, about).await?;
-    let row = MailRow {
+    let (state, reason) =
+        if recipient.is_empty() { (MailState::Draft, NO_ADDRESS) } else { (MailState::Queued, "") };
+    let default = accounts::system_default(tx.db(), "ptportal").await?.unwrap_or_default();
+    let settings = super::accounts::settings_of(about.account, &default, Some(about.client))?;
+    let now = app.now();
+    Ok(MailRow {
         id: app.new_id().to_string(),
-        template: kind.as_str().to_owned(),
+        template: template.to_owned(),
         client_no: about.client.client_no.clone(),
         project_no: about.project.map(|p| p.project_no.clone()).unwrap_or_default(),
         ticket_no: ticket.map(|t| t.ticket_no.clone()).unwrap_or_default(),
         username: about.account.username.clone(),
-        language: language.to_string(),
+        language: settings.language.unwrap_or(app.config.language).to_string(),
         recipient,
         recipient_name,
         state: state.as_str().to_owned(),
@@ -138,10 +134,31 @@ pub(super) async fn make(
         created: now.0,
         updated: now.0,
         ..MailRow::default()
-    };
-    mails::insert(tx.db(), &row).await?;
-    events::note_change(tx.db(), "mail", &row.id, now).await?;
+    })
+}
+
+/// Writes a mail of this kind down.
+pub(super) async fn make(
+    app: &App,
+    tx: &mut WriteTx,
+    about: About<'_>,
+    (kind, ticket): (MailKind, Option<&TicketRow>),
+    sending: Sending,
+) -> Result<MailRow, Refused> {
+    let mut row = new_mail(app, tx, about, (kind.as_str(), ticket)).await?;
+    if sending == Sending::ByHand && row.reason.is_empty() {
+        MailState::Draft.as_str().clone_into(&mut row.state);
+        SENDING_IS_OFF.clone_into(&mut row.reason);
+    }
+    write_down(tx, &row).await?;
     Ok(row)
+}
+
+/// The row, and the news of it for whoever sends.
+pub(super) async fn write_down(tx: &mut WriteTx, row: &MailRow) -> Result<(), Refused> {
+    mails::insert(tx.db(), row).await?;
+    events::note_change(tx.db(), "mail", &row.id, Timestamp(row.created)).await?;
+    Ok(())
 }
 
 /// Queued or kept, with the reason.
@@ -174,15 +191,6 @@ pub(super) async fn address(
     })
 }
 
-/// The account's own language, the system default's, the client's.
-async fn language(app: &App, tx: &mut WriteTx, about: About<'_>) -> Result<Language, Refused> {
-    let default = accounts::system_default(tx.db(), "ptportal").await?.unwrap_or_default();
-    let own = Settings::from_json(&about.account.settings).unwrap_or_default();
-    let base = Settings::from_json(&default).unwrap_or_default();
-    let chosen = own.over(base).language.or_else(|| about.client.language.parse().ok());
-    Ok(chosen.unwrap_or(app.config.language))
-}
-
 impl App {
     /// An account has become active: its client's open projects appear, and one mail tells of it.
     pub(super) async fn welcome(
@@ -207,7 +215,7 @@ impl App {
             && is_switched_on(tx, MailKind::UploadRequest).await?
         {
             let kind = (MailKind::UploadRequest, None);
-            Some(make(self, tx, about, kind, Sending::Now, now).await?)
+            Some(make(self, tx, about, kind, Sending::Now).await?)
         } else {
             None
         };

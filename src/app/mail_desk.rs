@@ -99,9 +99,8 @@ impl App {
         let now = self.now();
         let event = invite::event_of(&mail);
         let mut tx = self.store.write().await?;
-        mails::insert(tx.db(), &mail).await?;
+        invite::write_down(&mut tx, &mail).await?;
         events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "mail", &mail.id, now).await?;
         tx.commit().await?;
         logging::event(&event);
         self.note_subject(&mail).await;
@@ -134,27 +133,8 @@ impl App {
                 "client {client_no} has no account; `account create {client_no}`"
             ));
         };
-        let settings = self.effective_settings(account).await?;
         let mut tx = self.store.write().await?;
         let about = About { client: &client, project: project.as_ref(), account };
-        let (recipient, recipient_name) = invite::address(&mut tx, about).await?;
-        drop(tx);
-        let now = self.now();
-        Ok(MailRow {
-            id: self.new_id().to_string(),
-            template: template.to_owned(),
-            client_no: client_no.to_owned(),
-            project_no: project_no.unwrap_or_default().to_owned(),
-            username: account.username.clone(),
-            language: settings.language.unwrap_or(self.config.language).to_string(),
-            recipient,
-            recipient_name,
-            state: MailState::Queued.as_str().to_owned(),
-            queued: now.0,
-            next_try: now.0,
-            created: now.0,
-            updated: now.0,
-            ..MailRow::default()
-        })
+        invite::new_mail(self, &mut tx, about, (template, None)).await
     }
 }

@@ -42,6 +42,7 @@ pub mod templates;
 pub mod tokens;
 pub mod tree;
 pub mod upload;
+mod upload_words;
 pub mod views;
 pub mod web_sessions;
 pub mod workers;

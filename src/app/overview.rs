@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{App, status_text};
+use super::{App, status_text, upload_words};
 use crate::domain::account::{Language, Settings};
 use crate::domain::refusal;
 use crate::domain::time;
@@ -116,23 +116,14 @@ impl App {
     }
 
     async fn upload_view(&self, row: &UploadRow, language: Language) -> store::Result<UploadView> {
-        let words = status_text::in_words(self, row, language, self.now()).await?;
-        // The short state, and behind it what to do.
-        let (state_text, detail) = match words.split_once("; ") {
-            Some((state, detail)) => (state.to_owned(), detail.to_owned()),
-            None => (words, String::new()),
-        };
-        let decimal = match language {
-            Language::De => ',',
-            Language::En => '.',
-        };
+        let words = upload_words::in_words(self, row, language, self.now()).await?;
         let moment = if row.completed == 0 { row.started } else { row.completed };
         Ok(UploadView {
             name: row.path.rsplit('/').next().unwrap_or_default().to_owned(),
             path: row.path.clone(),
-            state_text,
-            detail,
-            size: refusal::size(unsigned(row.size), decimal),
+            state_text: words.state,
+            detail: words.advice.unwrap_or_default().to_owned(),
+            size: refusal::size(unsigned(row.size), language),
             when: format!("{} UTC", status_text::minute(moment)),
             tone: tone(row.state()),
             reference: row.id.clone(),

@@ -4,23 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
-use super::tree::is_temporary;
+use super::upload_words::{in_words, word};
 use crate::domain::account::Language;
 use crate::domain::event::EventKind;
 use crate::domain::refusal;
 use crate::domain::time::Timestamp;
-use crate::domain::upload::UploadState;
 use crate::store::orders::{self, ProjectRow};
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{self, deliveries, events, unsigned};
+use crate::store::{self, events, unsigned};
 
 /// Uploads listed at most, newest first.
 const SHOWN: i64 = 200;
 /// Refusals shown, and how far back.
 const REFUSALS_SHOWN: i64 = 20;
 const REFUSALS_SINCE: Duration = Duration::from_secs(24 * 3600);
-/// Temporary names are mentioned when they are older.
-const TEMPORARY_AFTER: i64 = 15 * 60 * 1000;
 
 /// The text, and when what it tells changed last: clients that copy what is newer look at that.
 #[derive(Debug, Clone)]
@@ -76,13 +73,6 @@ pub(super) async fn compose(
     let changed = changed.chain(refused.iter().map(|row| row.time)).max();
     let changed = Timestamp(changed.unwrap_or(project.updated).max(project.updated));
     Ok(StatusText { text: lines.join("\r\n").into(), changed })
-}
-
-fn word(language: Language, german: &'static str, english: &'static str) -> &'static str {
-    match language {
-        Language::De => german,
-        Language::En => english,
-    }
 }
 
 fn one_line(text: &str) -> String {
@@ -150,91 +140,9 @@ async fn line(
     language: Language,
     now: Timestamp,
 ) -> store::Result<String> {
-    let decimal = match language {
-        Language::De => ',',
-        Language::En => '.',
-    };
     let moment = Timestamp(if row.completed == 0 { row.started } else { row.completed });
     let state = in_words(app, row, language, now).await?;
     let time = minute(moment.0);
-    let size = refusal::size(unsigned(row.size), decimal);
+    let size = refusal::size(unsigned(row.size), language);
     Ok(format!("  {time} UTC  {}  ({size}): {state} [{}]", one_line(&row.path), row.id))
-}
-
-/// The state of an upload in plain words.
-pub(super) async fn in_words(
-    app: &App,
-    row: &UploadRow,
-    language: Language,
-    now: Timestamp,
-) -> store::Result<String> {
-    let name = row.path.rsplit('/').next().unwrap_or_default();
-    let text = match row.state() {
-        Some(UploadState::Receiving) => {
-            word(language, "wird empfangen", "being received").to_owned()
-        }
-        Some(UploadState::Incomplete) => word(
-            language,
-            "unvollständig, die Verbindung brach ab; bitte fortsetzen oder neu senden",
-            "incomplete, the connection broke; please resume or send again",
-        )
-        .to_owned(),
-        Some(UploadState::Scanning) => word(
-            language,
-            "empfangen, wird auf Viren geprüft",
-            "received, being checked for viruses",
-        )
-        .to_owned(),
-        Some(UploadState::Released) => return released(app, row, (name, language), now).await,
-        Some(UploadState::Infected) => match language {
-            Language::De => format!("abgelehnt: Virus gefunden ({})", row.signature),
-            Language::En => format!("refused: virus found ({})", row.signature),
-        },
-        Some(UploadState::Held) => word(
-            language,
-            "empfangen, wird von der Druckerei geprüft",
-            "received, the print shop is checking it",
-        )
-        .to_owned(),
-        Some(UploadState::Rejected) => match language {
-            Language::De => format!("abgelehnt: {}", row.reason),
-            Language::En => format!("refused: {}", row.reason),
-        },
-        Some(UploadState::Deleted) | None => word(language, "gelöscht", "deleted").to_owned(),
-    };
-    Ok(text)
-}
-
-async fn released(
-    app: &App,
-    row: &UploadRow,
-    (name, language): (&str, Language),
-    now: Timestamp,
-) -> store::Result<String> {
-    let placed = deliveries::of_upload(app.store.db(), &row.id).await?;
-    let delivered_as = placed.iter().find(|d| d.state == "done").map(|d| d.placed_name.clone());
-    if let Some(placed_name) = delivered_as {
-        let old = placed_name.rsplit('/').next().unwrap_or_default().to_owned();
-        let is_renamed = crate::domain::hotname::safe_file_name(name).as_str() != old;
-        return Ok(match (language, is_renamed) {
-            (Language::De, false) => "an die Produktion übergeben".to_owned(),
-            (Language::De, true) => format!("an die Produktion übergeben als {old}"),
-            (Language::En, false) => "handed over to production".to_owned(),
-            (Language::En, true) => format!("delivered as {old}"),
-        });
-    }
-    if is_temporary(app, name) && now.0.saturating_sub(row.completed) > TEMPORARY_AFTER {
-        let text = word(
-            language,
-            "geprüft, hat aber noch einen vorläufigen Namen; bitte umbenennen oder neu senden",
-            "checked, but it still has a temporary name; please rename it or send it again",
-        );
-        return Ok(text.to_owned());
-    }
-    Ok(word(
-        language,
-        "geprüft, wird an die Produktion übergeben",
-        "checked, being handed over to production",
-    )
-    .to_owned())
 }

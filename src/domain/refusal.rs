@@ -174,11 +174,11 @@ impl Refusal {
             Self::ScannerLimit { limit } => format!("Die Datei kann nicht vollständig auf Viren geprüft werden ({limit}) und wurde nicht angenommen. Bitte kleiner oder aufgeteilt senden oder die Druckerei anrufen."),
             Self::EncryptedContent => "Die Datei ist verschlüsselt und kann nicht auf Viren geprüft werden. Sie wurde nicht angenommen. Bitte ohne Kennwort senden.".to_owned(),
             Self::RejectedByOperator => "Die Druckerei hat diese Datei abgelehnt. Bitte dort nachfragen.".to_owned(),
-            Self::Quota { limit } => format!("Der Speicherplatz Ihres Zugangs ({}) reicht nicht aus. Bitte alte Dateien löschen oder die Druckerei anrufen.", size(*limit, ',')),
-            Self::TooLarge { limit } => format!("Die Datei ist größer als erlaubt ({}). Bitte kleiner oder aufgeteilt senden.", size(*limit, ',')),
+            Self::Quota { limit } => format!("Der Speicherplatz Ihres Zugangs ({}) reicht nicht aus. Bitte alte Dateien löschen oder die Druckerei anrufen.", size(*limit, Language::De)),
+            Self::TooLarge { limit } => format!("Die Datei ist größer als erlaubt ({}). Bitte kleiner oder aufgeteilt senden.", size(*limit, Language::De)),
             Self::Extension { extension } => format!("Dateien mit der Endung „{extension}“ werden nicht angenommen. Bitte ein erlaubtes Format senden."),
             Self::NoSpace => "Auf dem Server ist kein Speicherplatz frei. Die Druckerei ist informiert; bitte später noch einmal senden.".to_owned(),
-            Self::Backlog { limit } => format!("Die Virenprüfung ist nicht erreichbar und es warten schon {} ungeprüft. Bitte später noch einmal senden.", size(*limit, ',')),
+            Self::Backlog { limit } => format!("Die Virenprüfung ist nicht erreichbar und es warten schon {} ungeprüft. Bitte später noch einmal senden.", size(*limit, Language::De)),
             Self::Damaged => "Die Datei konnte auf dem Server nicht vollständig gespeichert werden. Bitte noch einmal senden.".to_owned(),
             Self::AccountEnded => "Dieser Zugang ist nicht mehr aktiv. Bitte die Druckerei anrufen.".to_owned(),
             Self::ShuttingDown => "Der Server wird gerade neu gestartet. Bitte in einer Minute noch einmal versuchen.".to_owned(),
@@ -208,11 +208,11 @@ impl Refusal {
             Self::ScannerLimit { limit } => format!("The file cannot be checked completely for viruses ({limit}) and was not accepted. Please send it smaller or in parts, or call the print shop."),
             Self::EncryptedContent => "The file is encrypted and cannot be checked for viruses. It was not accepted. Please send it without a password.".to_owned(),
             Self::RejectedByOperator => "The print shop has rejected this file. Please ask there.".to_owned(),
-            Self::Quota { limit } => format!("The space of your account ({}) is not enough. Please delete old files or call the print shop.", size(*limit, '.')),
-            Self::TooLarge { limit } => format!("The file is larger than allowed ({}). Please send it smaller or in parts.", size(*limit, '.')),
+            Self::Quota { limit } => format!("The space of your account ({}) is not enough. Please delete old files or call the print shop.", size(*limit, Language::En)),
+            Self::TooLarge { limit } => format!("The file is larger than allowed ({}). Please send it smaller or in parts.", size(*limit, Language::En)),
             Self::Extension { extension } => format!("Files ending in \"{extension}\" are not accepted. Please send an allowed format."),
             Self::NoSpace => "The server has no free space. The print shop has been told; please send it again later.".to_owned(),
-            Self::Backlog { limit } => format!("The virus check cannot be reached and {} wait unchecked already. Please send it again later.", size(*limit, '.')),
+            Self::Backlog { limit } => format!("The virus check cannot be reached and {} wait unchecked already. Please send it again later.", size(*limit, Language::En)),
             Self::Damaged => "The file could not be stored completely on the server. Please send it again.".to_owned(),
             Self::AccountEnded => "This account is not active any more. Please call the print shop.".to_owned(),
             Self::ShuttingDown => "The server is being restarted. Please try again in a minute.".to_owned(),
@@ -223,17 +223,20 @@ impl Refusal {
 
 /// A size for people: `12,5 MiB`.
 #[must_use]
-pub fn size(bytes: u64, decimal: char) -> String {
-    const UNITS: [&str; 5] = ["Byte", "KiB", "MiB", "GiB", "TiB"];
+pub fn size(bytes: u64, language: Language) -> String {
+    const UNITS: [&str; 5] = ["", "KiB", "MiB", "GiB", "TiB"];
+    let (byte, decimal) = match language {
+        Language::De => ("Byte", ','),
+        Language::En => ("bytes", '.'),
+    };
     let mut tenths = u128::from(bytes).saturating_mul(10);
     let mut unit = 0usize;
     while tenths >= 10_240 && unit < 4 {
         tenths = tenths.saturating_add(512).checked_div(1024).unwrap_or(0);
         unit = unit.saturating_add(1);
     }
-    let name = match (unit, decimal) {
-        // The point tells an English text.
-        (0, '.') => "bytes",
+    let name = match unit {
+        0 => byte,
         _ => UNITS.get(unit).copied().unwrap_or("TiB"),
     };
     let (whole, tenth) = (tenths.checked_div(10).unwrap_or(0), tenths.checked_rem(10).unwrap_or(0));
@@ -254,8 +257,8 @@ mod tests {
 
     #[test]
     fn sizes_are_for_people() {
-        assert_eq!(size(0, ','), "0 Byte");
-        assert_eq!(size(1536, ','), "1,5 KiB");
-        assert_eq!(size(50 << 30, '.'), "50 GiB");
+        assert_eq!(size(0, Language::De), "0 Byte");
+        assert_eq!(size(1536, Language::De), "1,5 KiB");
+        assert_eq!(size(50 << 30, Language::En), "50 GiB");
     }
 }
