@@ -2,15 +2,19 @@
 //! (spec section 4): INI with or without sections, `;` and `#` comments also behind values, quotes optional, latin-1 or
 //! UTF-8, keys in any case.
 
+mod followed;
+mod lines;
+
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::Path;
 
+use self::lines::{Entry, NO_VALUE, entries};
 use crate::domain::decision::{Reminder, Switches};
 use crate::domain::mail;
+
+pub use followed::Followed;
 
 /// How the connection to the mail server is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +64,21 @@ pub struct ClientIniError {
     problem: String,
 }
 
+/// Keys that a line may misspell.
+const KEYS: [&str; 9] = [
+    "portal_create_uplogin_automatically",
+    "portal_send_uplogin_email_automatically",
+    "portal_reminder_email_automatically",
+    "smtp-server",
+    "e-mail",
+    "email",
+    "benutzername",
+    "passwort",
+    "port",
+];
+
 /// Ports at which TLS begins with the first byte (RFC 8314 section 3.3).
 const SUBMISSIONS: u16 = 465;
-
-struct Entry {
-    line: usize,
-    /// The line of the section's head; 0 before the first.
-    section: usize,
-    key: String,
-    value: String,
-}
 
 impl ClientIni {
     /// Reads the bytes of the file; `name` is for messages.
@@ -114,65 +123,6 @@ impl ClientIni {
             }),
         }
     }
-}
-
-/// Key and value of each line.
-fn entries(text: &str) -> Vec<Entry> {
-    let (mut found, mut section) = (Vec::new(), 0);
-    for (line, text) in (1usize..).zip(text.lines()) {
-        let text = text.trim();
-        if text.starts_with('[') {
-            section = line;
-        }
-        if text.is_empty() || text.starts_with([';', '#', '[']) {
-            continue;
-        }
-        // A line without a value is none of ours, unless it begins with a key of ours: then it is told below.
-        let (key, value) = text.split_once('=').unwrap_or((text, NO_VALUE));
-        let (key, value) = (key.trim().to_lowercase(), value_of(value));
-        found.push(Entry { line, section, key, value });
-    }
-    found
-}
-
-/// Stands where a line has no `=`; no value can hold it.
-const NO_VALUE: &str = "\0";
-/// Keys that a line may misspell.
-const KEYS: [&str; 9] = [
-    "portal_create_uplogin_automatically",
-    "portal_send_uplogin_email_automatically",
-    "portal_reminder_email_automatically",
-    "smtp-server",
-    "e-mail",
-    "email",
-    "benutzername",
-    "passwort",
-    "port",
-];
-
-/// The value without quotes and without a comment behind it. Passwords hold `;` and `#` too: a `;` begins a comment only
-/// beside a blank (`1; text`, `1 ;text`), a `#` only after one.
-fn value_of(text: &str) -> String {
-    let text = text.trim();
-    for quote in ['"', '\''] {
-        if let Some((inside, _comment)) = text.strip_prefix(quote).and_then(|t| t.split_once(quote))
-        {
-            return inside.to_owned();
-        }
-    }
-    let mut before_is_blank = true;
-    for (at, c) in text.char_indices() {
-        let rest = text.get(at..).unwrap_or_default();
-        let after = rest.chars().nth(1);
-        let after_is_blank = after.is_some_and(char::is_whitespace);
-        // At the very beginning only with a blank behind it: a password may begin with such a sign.
-        let begins = before_is_blank && (at > 0 || after.is_none_or(char::is_whitespace));
-        if begins && (c == ';' || c == '#') || (c == ';' && after_is_blank) {
-            return text.get(..at).unwrap_or_default().trim().to_owned();
-        }
-        before_is_blank = c.is_whitespace();
-    }
-    text.to_owned()
 }
 
 struct File<'a> {
@@ -316,81 +266,6 @@ impl File<'_> {
     }
 }
 
-/// The file as it is now: read again when it changes; one that has become wrong is told once, and what stood before
-/// counts on.
-#[derive(Debug)]
-pub struct Followed {
-    path: PathBuf,
-    current: RwLock<(Stamp, Arc<ClientIni>)>,
-}
-
-/// What the file looked like: inode, size, times of content and of inode.
-type Stamp = Option<(u64, u64, i64, i64, i64, i64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let meta = fs::metadata(path).ok()?;
-    Some((
-        meta.ino(),
-        meta.size(),
-        meta.mtime(),
-        meta.mtime_nsec(),
-        meta.ctime(),
-        meta.ctime_nsec(),
-    ))
-}
-
-impl Followed {
-    /// # Errors
-    /// As [`ClientIni::read`].
-    pub fn open(path: &Path) -> Result<Self, ClientIniError> {
-        let stamp = stamp(path);
-        let read = ClientIni::read(path)?;
-        Ok(Self { path: path.to_owned(), current: RwLock::new((stamp, Arc::new(read))) })
-    }
-
-    /// What counts now.
-    #[must_use]
-    pub fn current(&self) -> Arc<ClientIni> {
-        let stamp = stamp(&self.path);
-        {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            if current.0 == stamp {
-                return Arc::clone(&current.1);
-            }
-        }
-        let read = ClientIni::read(&self.path);
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let was_there = current.0.is_some();
-        current.0 = stamp;
-        let is_blank = stamp.is_none_or(|(_, size, ..)| size == 0);
-        if was_there && is_blank && *current.1 != ClientIni::default() {
-            // Away, or caught in the moment of writing: mails must not become files because of it.
-            tracing::error!(file = %self.path.display(), "client.ini is gone or empty; what stood there before counts on");
-            return Arc::clone(&current.1);
-        }
-        match read {
-            Ok(read) => {
-                tracing::info!(file = %self.path.display(), "client.ini has changed and counts from now on");
-                current.1 = Arc::new(read);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the changed client.ini cannot be used; what stood there before counts on");
-            }
-        }
-        Arc::clone(&current.1)
-    }
-
-    /// Whether others on this machine can read the password in it.
-    #[must_use]
-    pub fn is_open_to_all(&self) -> bool {
-        use std::os::unix::fs::PermissionsExt;
-        let holds_password =
-            self.current().smtp.as_ref().is_some_and(|smtp| !smtp.password.is_empty());
-        holds_password
-            && fs::metadata(&self.path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,20 +329,6 @@ mod tests {
             .smtp
             .unwrap();
         assert_eq!(smtp.port, 25);
-    }
-
-    #[test]
-    fn a_file_that_vanishes_or_is_empty_for_a_moment_counts_on() {
-        let path = std::env::temp_dir().join(format!("ptportal-ini-{}", std::process::id()));
-        fs::write(&path, "portal_create_uplogin_automatically=1").unwrap();
-        let followed = Followed::open(&path).unwrap();
-        fs::write(&path, "").unwrap();
-        assert!(followed.current().switches.create);
-        fs::remove_file(&path).unwrap();
-        assert!(followed.current().switches.create);
-        fs::write(&path, "portal_create_uplogin_automatically=0\n").unwrap();
-        assert!(!followed.current().switches.create);
-        fs::remove_file(&path).unwrap();
     }
 
     #[test]
