@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::Context;
-use super::args::{MailCommand, MailTarget, SignatureCommand, TemplateCommand, UserCommand};
+use super::mail_args::{MailCommand, MailTarget, SignatureCommand, TemplateCommand, UserCommand};
 use super::print::out;
 use super::registry::text_of;
 use crate::app::templates::TemplateChange;

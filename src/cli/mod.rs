@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod mail;
+mod mail_args;
 mod operate;
 mod print;
 mod registry;
@@ -62,7 +63,7 @@ pub async fn main(clock: Clock) -> ExitCode {
 async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
     let printer = Printer::new(args.json);
     if let Command::Demo(demo) = args.command {
-        demo::run(demo, clock).await?;
+        Box::pin(demo::run(demo, clock)).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = load(args.config.as_deref())?;

@@ -31,6 +31,7 @@ mod ftps_uploads;
 mod http;
 mod limits;
 mod mails;
+mod orders;
 mod portal;
 mod protocol;
 mod scanning;

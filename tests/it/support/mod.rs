@@ -4,6 +4,7 @@ pub(crate) mod clamd;
 pub(crate) mod clients;
 pub(crate) mod http;
 pub(crate) mod instance;
+pub(crate) mod orders;
 pub(crate) mod smtp;
 
 use std::path::{Path, PathBuf};
