@@ -2,15 +2,13 @@
 
 use serde::Deserialize;
 
+use super::announce::UnknownClient;
 use super::clients::{Refused, because};
-use super::{App, accounts as accounts_app, announced_rows, keys as keys_app, passwords};
+use super::{App, accounts as accounts_app, announced_rows, invite, keys as keys_app, passwords};
 use crate::domain::account::{AccountName, Settings, Status};
 use crate::domain::announcement::{self, ClientPart};
-use crate::domain::client_defaults::ClientDefaults;
-use crate::domain::event::{Event, EventKind};
-use crate::logging;
+use crate::store;
 use crate::store::accounts::{self, AccountRow, KeyRow};
-use crate::store::{self, clients, events};
 
 /// One account of the file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -100,43 +98,21 @@ impl App {
                 .map_err(|reason| Refused::Because(format!("{place}: {reason}")))?;
             checked.push(found);
         }
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        let defaults = accounts::system_default(tx.db(), "clients").await?.unwrap_or_default();
-        let defaults = ClientDefaults::from_json(&defaults).map_err(Refused::Because)?;
-        let (mut rows, mut told, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        let mut work = self.begin().await?;
+        let mut rows = Vec::new();
         for Checked { name, hash, keys, client } in checked {
-            match clients::client(tx.db(), &client.client_no).await? {
-                None => {
-                    let row = announced_rows::new_client(self, &client, &defaults, now);
-                    clients::revive_client(tx.db(), &row.client_no).await?;
-                    clients::insert_client(tx.db(), &row).await?;
-                    told.push(Event::new(EventKind::ClientCreated).client(&row.client_no));
-                    events::note_change(tx.db(), "client", &row.client_no, now).await?;
-                }
-                Some(mut row) => {
-                    if announced_rows::apply(
-                        &client,
-                        &mut row,
-                        defaults.on_existing.unwrap_or_default(),
-                    ) {
-                        clients::update_client(tx.db(), &row, now).await?;
-                        told.push(Event::new(EventKind::ClientChanged).client(&row.client_no));
-                        events::note_change(tx.db(), "client", &row.client_no, now).await?;
-                    }
-                }
-            }
+            announced_rows::client(&mut work, &client, UnknownClient::Create).await?;
             let mut row = accounts_app::new_account(
                 self.new_id().as_str(),
                 &client.client_no,
                 (&name, Status::Active),
                 &Settings::default(),
-                now,
+                work.now,
             );
             // What they could log in with before counts as a credential that an operator set.
             row.operator_credential = store::flag(!hash.is_empty() || !keys.is_empty());
             row.password_hash = hash;
-            match accounts::insert(tx.db(), &row).await {
+            match accounts::insert(work.tx.db(), &row).await {
                 Err(error) if store::is_duplicate(&error) => {
                     return because(format!(
                         "account {name} exists already, or stands twice in the file; nothing was imported"
@@ -145,24 +121,15 @@ impl App {
                 other => other?,
             }
             for mut key in keys {
-                (key.created, key.updated) = (now.0, now.0);
-                accounts::insert_key(tx.db(), self.new_id().as_str(), &key).await?;
+                (key.created, key.updated) = (work.now.0, work.now.0);
+                accounts::insert_key(work.tx.db(), self.new_id().as_str(), &key).await?;
             }
-            told.push(accounts_app::created_event(&row).with("imported", true));
-            events::note_change(tx.db(), "account", &row.username, now).await?;
-            written.extend(self.welcome(&mut tx, &row, now).await?);
+            work.note(accounts_app::created_event(&row).with("imported", true)).await?;
+            work.changed("account", &row.username).await?;
+            invite::welcome(&mut work, &row).await?;
             rows.push(row);
         }
-        for event in &told {
-            events::insert(tx.db(), event, now).await?;
-        }
-        tx.commit().await?;
-        for event in &told {
-            logging::event(event);
-        }
-        for mail in written {
-            self.tell_of_mail(Some(mail)).await;
-        }
+        work.commit().await?;
         Ok(rows)
     }
 

@@ -1,17 +1,17 @@
 //! Portal accounts as operators handle them: create, enable, settings, password.
 
-use super::App;
 use super::clients::{Refused, because, conflict, missing};
+use super::work::Work;
+use super::{App, invite};
 use crate::domain::account::{AccountName, Settings, Status};
 use crate::domain::client_defaults::ClientDefaults;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::order::number;
 use crate::domain::password;
 use crate::domain::time::Timestamp;
-use crate::logging;
 use crate::store::accounts::{self, AccountRow};
 use crate::store::clients::{self, ClientRow};
-use crate::store::{self, activation, events, mails, uploads, web_sessions};
+use crate::store::{self, activation, mails, uploads, web_sessions};
 
 /// Usernames made from the pattern get a number behind them where they are taken.
 const TRIES: u32 = 1000;
@@ -52,45 +52,24 @@ impl App {
             })
         });
         let chosen = chosen.transpose()?;
-        let base = match &chosen {
-            Some(name) => name.clone(),
-            None => {
-                let default = accounts::system_default(self.store.db(), "ptportal").await?;
-                name_by_pattern(&default.unwrap_or_default(), &client_no, &client.name)
-            }
+        let mut work = self.begin().await?;
+        let name = match chosen {
+            Some(name) => name,
+            None => free_name(&mut work, &client).await?,
         };
-        let now = self.now();
-        for n in 1..TRIES {
-            let name = if n == 1 { base.clone() } else { base.numbered(n) };
-            let row = new_account(self.new_id().as_str(), &client_no, (&name, status), &own, now);
-            match self.insert_account(&row, now).await {
-                Ok(()) => return Ok(row),
-                Err(Refused::Store(e)) if store::is_duplicate(&e) && chosen.is_none() => {}
-                Err(Refused::Store(e)) if store::is_duplicate(&e) => {
-                    return conflict(format!(
-                        "account {base} exists already; choose another username"
-                    ));
-                }
-                Err(e) => return Err(e),
+        let id = self.new_id();
+        let row = new_account(id.as_str(), &client_no, (&name, status), &own, work.now);
+        match insert_account(&mut work, &row).await {
+            Err(e) if store::is_duplicate(&e) => {
+                return conflict(format!("account {name} exists already; choose another username"));
             }
+            other => other?,
         }
-        because(format!("no free username like {base}; give one with --username"))
-    }
-
-    async fn insert_account(&self, row: &AccountRow, now: Timestamp) -> Result<(), Refused> {
-        let event = created_event(row);
-        let mut tx = self.store.write().await?;
-        accounts::insert(tx.db(), row).await?;
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "account", &row.username, now).await?;
-        let mail = match row.status() {
-            Status::Active => self.welcome(&mut tx, row, now).await?,
-            Status::Inactive => None,
-        };
-        tx.commit().await?;
-        logging::event(&event);
-        self.tell_of_mail(mail).await;
-        Ok(())
+        if status == Status::Active {
+            invite::welcome(&mut work, &row).await?;
+        }
+        work.commit().await?;
+        Ok(row)
     }
 
     /// # Errors
@@ -117,39 +96,17 @@ impl App {
         status: Status,
     ) -> Result<AccountRow, Refused> {
         let row = self.account(username).await?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        if accounts::set_status(tx.db(), &row.username, status, now).await? == 0 {
+        let mut work = self.begin().await?;
+        if accounts::set_status(work.tx.db(), &row.username, status, work.now).await? == 0 {
             return self.account(username).await;
         }
-        self.note_account_change(&mut tx, &row, ("status", status.as_str()), now).await?;
-        let mail = match status {
-            Status::Active => self.welcome(&mut tx, &row, now).await?,
-            Status::Inactive => None,
-        };
-        if status == Status::Inactive {
-            activation::expire_others(tx.db(), &row.username, "", now).await?;
-            web_sessions::delete_of(tx.db(), &row.username).await?;
+        note_account_change(&mut work, &row, ("status", status.as_str())).await?;
+        match status {
+            Status::Active => invite::welcome(&mut work, &row).await?,
+            Status::Inactive => end_access(&mut work, &row.username).await?,
         }
-        tx.commit().await?;
-        self.tell_of_mail(mail).await;
+        work.commit().await?;
         self.account(username).await
-    }
-
-    pub(super) async fn note_account_change(
-        &self,
-        tx: &mut store::WriteTx,
-        row: &AccountRow,
-        (what, value): (&str, &str),
-        now: Timestamp,
-    ) -> store::Result<()> {
-        let event = Event::new(EventKind::AccountChanged)
-            .client(&row.client_no)
-            .account(&row.username)
-            .with("changed", what)
-            .with("value", value);
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "account", &row.username, now).await
     }
 
     /// Sets (`Some`) or unsets (`None`) settings of an account.
@@ -164,12 +121,11 @@ impl App {
         let row = self.account(username).await?;
         let mut own = Settings::from_json(&row.settings).map_err(Refused::Because)?;
         change_settings(&mut own, changes)?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        accounts::set_settings(tx.db(), &row.username, &own.to_json(), now).await?;
+        let mut work = self.begin().await?;
+        accounts::set_settings(work.tx.db(), &row.username, &own.to_json(), work.now).await?;
         let keys: Vec<&str> = changes.iter().map(|(key, _)| key.as_str()).collect();
-        self.note_account_change(&mut tx, &row, ("settings", &keys.join(",")), now).await?;
-        tx.commit().await?;
+        note_account_change(&mut work, &row, ("settings", &keys.join(","))).await?;
+        work.commit().await?;
         self.account(username).await
     }
 
@@ -186,11 +142,7 @@ impl App {
         for (key, value) in changes {
             defaults.set(key, value.as_deref()).map_err(Refused::Because)?;
         }
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        accounts::set_system_default(tx.db(), "clients", &defaults.to_json(), now).await?;
-        events::note_change(tx.db(), "default", "clients", now).await?;
-        tx.commit().await?;
+        self.write_default("clients", &defaults.to_json()).await?;
         Ok(())
     }
 
@@ -205,12 +157,16 @@ impl App {
         let text = accounts::system_default(self.store.db(), "ptportal").await?.unwrap_or_default();
         let mut settings = Settings::from_json(&text).map_err(Refused::Because)?;
         change_settings(&mut settings, changes)?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        accounts::set_system_default(tx.db(), "ptportal", &settings.to_json(), now).await?;
-        events::note_change(tx.db(), "default", "ptportal", now).await?;
-        tx.commit().await?;
+        self.write_default("ptportal", &settings.to_json()).await?;
         Ok(settings)
+    }
+
+    async fn write_default(&self, name: &str, settings: &str) -> store::Result<()> {
+        let mut work = self.begin().await?;
+        accounts::set_system_default(work.tx.db(), name, settings, work.now).await?;
+        work.changed("default", name).await?;
+        work.commit().await?;
+        Ok(())
     }
 
     /// Sets a password that an operator chose.
@@ -227,13 +183,11 @@ impl App {
             .map_err(|e| Refused::Because(e.to_string()))?;
         let hash =
             self.passwords.hash(normal).await.map_err(|e| Refused::Because(e.to_string()))?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        accounts::set_password(tx.db(), &row.username, &hash, now).await?;
-        activation::expire_others(tx.db(), &row.username, "", now).await?;
-        web_sessions::delete_of(tx.db(), &row.username).await?;
-        self.note_account_change(&mut tx, &row, ("password", "set by an operator"), now).await?;
-        tx.commit().await?;
+        let mut work = self.begin().await?;
+        accounts::set_password(work.tx.db(), &row.username, &hash, work.now).await?;
+        end_access(&mut work, &row.username).await?;
+        note_account_change(&mut work, &row, ("password", "set by an operator")).await?;
+        work.commit().await?;
         self.account(username).await
     }
 
@@ -243,18 +197,17 @@ impl App {
     /// While something of its client is unfinished or undelivered.
     pub async fn remove_account(&self, username: &str) -> Result<(), Refused> {
         let row = self.account(username).await?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        let open = uploads::open_of_client(tx.db(), &row.client_no).await?;
+        let mut work = self.begin().await?;
+        let open = uploads::open_of_client(work.tx.db(), &row.client_no).await?;
         if open > 0 {
             return because(format!(
                 "{open} uploads of client {} are unfinished or undelivered",
                 row.client_no
             ));
         }
-        delete_account(&mut tx, &row.username, now).await?;
-        self.note_account_change(&mut tx, &row, ("account", "removed"), now).await?;
-        tx.commit().await?;
+        delete_account(&mut work, &row.username).await?;
+        note_account_change(&mut work, &row, ("account", "removed")).await?;
+        work.commit().await?;
         Ok(())
     }
 }
@@ -290,12 +243,31 @@ pub(super) fn settings_of(
     Ok(settings)
 }
 
-/// A username from the pattern of the system default `ptportal`.
-pub(super) fn name_by_pattern(default: &str, client_no: &str, client_name: &str) -> AccountName {
-    let settings = Settings::from_json(default).unwrap_or_default();
+/// A username from the pattern of the system default `ptportal` that nobody has; taken ones get a number behind them.
+pub(super) async fn free_name(
+    work: &mut Work<'_>,
+    client: &ClientRow,
+) -> Result<AccountName, Refused> {
+    let default = accounts::system_default(work.tx.db(), "ptportal").await?.unwrap_or_default();
+    let settings = Settings::from_json(&default).unwrap_or_default();
     let pattern = settings.username_pattern.unwrap_or_else(|| "{client_no}".to_owned());
-    let text = pattern.replace("{client_no}", client_no).replace("{client_name}", client_name);
-    AccountName::made_safe(&text)
+    let text =
+        pattern.replace("{client_no}", &client.client_no).replace("{client_name}", &client.name);
+    let base = AccountName::made_safe(&text);
+    for n in 1..TRIES {
+        let name = if n == 1 { base.clone() } else { base.numbered(n) };
+        if accounts::account(work.tx.db(), name.as_str()).await?.is_none() {
+            return Ok(name);
+        }
+    }
+    because(format!("no free username like {base}; give one with `account create --username`"))
+}
+
+/// The row, its event, and the news of it for running servers.
+pub(super) async fn insert_account(work: &mut Work<'_>, row: &AccountRow) -> store::Result<()> {
+    accounts::insert(work.tx.db(), row).await?;
+    work.note(created_event(row)).await?;
+    work.changed("account", &row.username).await
 }
 
 pub(super) fn created_event(row: &AccountRow) -> Event {
@@ -306,17 +278,36 @@ pub(super) fn created_event(row: &AccountRow) -> Event {
 }
 
 /// Everything that belongs to an account alone.
-pub(super) async fn delete_account(
-    tx: &mut store::WriteTx,
-    username: &str,
-    now: Timestamp,
-) -> store::Result<()> {
-    accounts::delete_keys_of(tx.db(), username).await?;
-    activation::delete_of(tx.db(), username).await?;
-    web_sessions::delete_of(tx.db(), username).await?;
-    mails::cancel_of_account(tx.db(), username, "the account was removed", now).await?;
-    accounts::delete(tx.db(), username).await?;
+pub(super) async fn delete_account(work: &mut Work<'_>, username: &str) -> store::Result<()> {
+    let (db, now) = (work.tx.db(), work.now);
+    accounts::delete_keys_of(&mut *db, username).await?;
+    activation::delete_of(&mut *db, username).await?;
+    web_sessions::delete_of(&mut *db, username).await?;
+    mails::cancel_of_account(&mut *db, username, "the account was removed", now).await?;
+    accounts::delete(db, username).await?;
     Ok(())
+}
+
+/// Links and sessions on pages that were good before a password or the status changed.
+pub(super) async fn end_access(work: &mut Work<'_>, username: &str) -> store::Result<()> {
+    activation::expire_others(work.tx.db(), username, "", work.now).await?;
+    web_sessions::delete_of(work.tx.db(), username).await?;
+    Ok(())
+}
+
+/// The event of a change, and the news of it for running servers.
+pub(super) async fn note_account_change(
+    work: &mut Work<'_>,
+    row: &AccountRow,
+    (what, value): (&str, &str),
+) -> store::Result<()> {
+    let event = Event::new(EventKind::AccountChanged)
+        .client(&row.client_no)
+        .account(&row.username)
+        .with("changed", what)
+        .with("value", value);
+    work.note(event).await?;
+    work.changed("account", &row.username).await
 }
 
 pub(super) fn new_account(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
+use super::accounts::end_access;
 use super::clients::{Refused, because};
 use super::invite::{self, About, Sending};
 use crate::domain::account::{AccountName, Language, Status};
@@ -11,12 +12,11 @@ use crate::domain::activation::{ALIVE_MAX, LinkState, Token, link_state};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::MailKind;
 use crate::domain::password::{self, BadPassword};
-use crate::logging;
 use crate::store::accounts::{self, AccountRow};
 use crate::store::activation::{self, LinkRow, RequestRow};
 use crate::store::clients::{self, ClientRow};
 use crate::store::mails::{self, MailRow};
-use crate::store::{self, events, orders, web_sessions};
+use crate::store::{self, orders};
 
 const POLL: Duration = Duration::from_secs(5);
 /// Links that one account is mailed on request.
@@ -112,27 +112,37 @@ impl App {
             password::acceptable((&account.username, &words), password).map_err(NotSet::Bad)?;
         let hash =
             self.passwords.hash(normal).await.map_err(|error| NotSet::Busy(error.to_string()))?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        if activation::take(tx.db(), &link.id, now).await? == 0
-            || accounts::set_password_by_link(tx.db(), &account.username, &hash, now).await? == 0
+        let mut work = self.begin().await?;
+        let now = work.now;
+        if activation::take(work.tx.db(), &link.id, now).await? == 0
+            || accounts::set_password_by_link(work.tx.db(), &account.username, &hash, now).await?
+                == 0
         {
-            drop(tx);
+            drop(work);
             let state = self.look_at_link(token).await?.err().unwrap_or(LinkState::Unknown);
             return Err(NotSet::Gone(state));
         }
-        activation::expire_others(tx.db(), &account.username, &link.id, now).await?;
-        web_sessions::delete_of(tx.db(), &account.username).await?;
+        end_access(&mut work, &account.username).await?;
         let event = Event::new(EventKind::AccountChanged)
             .client(&account.client_no)
             .account(&account.username)
             .peer(peer)
             .with("changed", "password")
             .with("value", "set with a link");
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "account", &account.username, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
+        work.note(event).await?;
+        work.changed("account", &account.username).await?;
+        work.commit().await?;
+        Ok(account)
+    }
+
+    /// An account that a link can be made for.
+    async fn active_account(&self, username: &str) -> Result<AccountRow, Refused> {
+        let account = self.account(username).await?;
+        if account.status() != Status::Active {
+            return because(format!(
+                "account {username} is inactive; `account enable {username}` first"
+            ));
+        }
         Ok(account)
     }
 
@@ -141,27 +151,21 @@ impl App {
     /// # Errors
     /// No such account, or one that is inactive.
     pub async fn make_link(&self, username: &str) -> Result<String, Refused> {
-        let account = self.account(username).await?;
-        if account.status() != Status::Active {
-            return because(format!(
-                "account {username} is inactive; `account enable {username}` first"
-            ));
-        }
+        let account = self.active_account(username).await?;
         let token = random_token().map_err(|error| Refused::Because(error.to_string()))?;
-        let now = self.now();
+        let mut work = self.begin().await?;
+        let now = work.now;
         let expires = now.plus(self.config.portal.link_ttl);
         let id = self.new_id().to_string();
         let event = Event::new(EventKind::LinkMade)
             .client(&account.client_no)
             .account(&account.username)
             .with("expires", expires.to_string());
-        let mut tx = self.store.write().await?;
         let row = (id.as_str(), account.username.as_str());
-        activation::insert(tx.db(), row, (&token.hash(), ""), expires, now).await?;
-        activation::expire_all_but(tx.db(), &account.username, ALIVE_MAX, now).await?;
-        events::insert(tx.db(), &event, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
+        activation::insert(work.tx.db(), row, (&token.hash(), ""), expires, now).await?;
+        activation::expire_all_but(work.tx.db(), &account.username, ALIVE_MAX, now).await?;
+        work.note(event).await?;
+        work.commit().await?;
         Ok(self.link_address(&token))
     }
 
@@ -170,12 +174,7 @@ impl App {
     /// # Errors
     /// No such account, one that is inactive, no address.
     pub async fn mail_link(&self, username: &str) -> Result<MailRow, Refused> {
-        let account = self.account(username).await?;
-        if account.status() != Status::Active {
-            return because(format!(
-                "account {username} is inactive; `account enable {username}` first"
-            ));
-        }
+        let account = self.active_account(username).await?;
         let Some(mail) = self.queue_link(&account, None).await? else {
             return because(format!("no mail was made for account {username}; try again"));
         };
@@ -210,22 +209,18 @@ impl App {
         let Some(client) = clients::client(self.store.db(), &account.client_no).await? else {
             return because(format!("client {} is removed", account.client_no));
         };
-        let now = self.now();
-        let mut tx = self.store.write().await?;
+        let mut work = self.begin().await?;
         if let Some(wish) = wish
-            && activation::take_request(tx.db(), &wish.id).await? == 0
+            && activation::take_request(work.tx.db(), &wish.id).await? == 0
         {
             return Ok(None);
         }
-        let projects = orders::visible_projects(tx.db(), &account.client_no).await?;
+        let projects = orders::visible_projects(work.tx.db(), &account.client_no).await?;
         let newest = projects.iter().max_by_key(|project| project.created);
         let about = About { client: &client, project: newest, account };
         let kind = (MailKind::NewPassword, None);
-        let mail = invite::make(self, &mut tx, about, kind, Sending::Now).await?;
-        events::insert(tx.db(), &invite::event_of(&mail), now).await?;
-        tx.commit().await?;
-        self.tell_of_mail(Some(mail.clone())).await;
-        Ok(Some(mail))
+        invite::make(&mut work, about, kind, Sending::Now).await?;
+        Ok(work.commit().await?.into_iter().next())
     }
 
     /// The account that a wish is for, as long as it may have a link.

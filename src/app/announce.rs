@@ -2,21 +2,20 @@
 //! transaction holds everything that follows from it; the same announcement again changes nothing and mails nothing.
 
 use super::announced_rows as rows;
-use super::clients::{Refused, because};
-use super::{App, edit, invite, tree};
+use super::clients::Refused;
+use super::invite::{self, About};
+use super::work::Work;
+use super::{App, accounts as accounts_app, edit, tree};
 use crate::domain::account::{Settings, Status};
 use crate::domain::announcement::Announcement;
 use crate::domain::decision::{self, Decision, News, Standing};
-use crate::domain::event::Event;
 use crate::domain::hotname::portal_folder_name;
 use crate::domain::order::{Access, ProjectState};
-use crate::domain::time::Timestamp;
-use crate::logging;
 use crate::store::accounts::{self, AccountRow};
 use crate::store::clients::ClientRow;
 use crate::store::mails::MailRow;
 use crate::store::orders::{self, ProjectRow, TicketRow};
-use crate::store::{self, WriteTx, entries, events};
+use crate::store::{self, entries};
 
 /// Announcements that come at the same moment from several servers: the later one sees the earlier one's rows.
 const TRIES: u32 = 5;
@@ -42,26 +41,6 @@ pub struct Announced {
     pub is_created: bool,
 }
 
-/// What has been gathered in the transaction, told once it stands.
-pub(super) struct Work<'a> {
-    pub(super) app: &'a App,
-    pub(super) tx: WriteTx,
-    pub(super) now: Timestamp,
-    events: Vec<Event>,
-}
-
-impl Work<'_> {
-    pub(super) async fn note(&mut self, event: Event) -> store::Result<()> {
-        events::insert(self.tx.db(), &event, self.now).await?;
-        self.events.push(event);
-        Ok(())
-    }
-
-    pub(super) async fn changed(&mut self, kind: &str, key: &str) -> store::Result<()> {
-        events::note_change(self.tx.db(), kind, key, self.now).await
-    }
-}
-
 impl App {
     /// Announces a project of a client, with tickets.
     ///
@@ -85,10 +64,6 @@ impl App {
                 other => break other?,
             }
         };
-        for mail in &announced.mails {
-            self.note_subject(mail).await;
-        }
-        self.mails_wake.notify_one();
         Ok(announced)
     }
 
@@ -115,8 +90,7 @@ impl App {
         contact_id: Option<&str>,
         unknown: UnknownClient,
     ) -> Result<Announced, Refused> {
-        let tx = self.store.write().await?;
-        let mut work = Work { app: self, tx, now: self.now(), events: Vec::new() };
+        let mut work = self.begin().await?;
         let (client, is_new_client) = rows::client(&mut work, &order.client, unknown).await?;
         let contact = rows::contact(&mut work, &client, &order.project, contact_id).await?;
         let known = orders::project(work.tx.db(), &order.project.project_no).await?;
@@ -147,15 +121,11 @@ impl App {
             is_new_project,
             new_tickets: tickets.new.len(),
         };
-        let (account, decision, mails) =
+        let (account, decision) =
             access(&mut work, (&client, &project), &tickets.new, news).await?;
         let is_created = is_new_client || !news.is_nothing() || decision.creates_account;
         let tickets = tickets.rows;
-        let Work { tx, events, .. } = work;
-        tx.commit().await?;
-        for event in &events {
-            logging::event(event);
-        }
+        let mails = work.commit().await?;
         Ok(Announced { client, project, tickets, account, decision, mails, is_created })
     }
 
@@ -170,7 +140,7 @@ async fn access(
     (client, project): (&ClientRow, &ProjectRow),
     new_tickets: &[TicketRow],
     news: News,
-) -> Result<(Option<AccountRow>, Decision, Vec<MailRow>), Refused> {
+) -> Result<(Option<AccountRow>, Decision), Refused> {
     let rows = accounts::accounts_of(work.tx.db(), &client.client_no).await?;
     let standing =
         |row: &AccountRow| Standing { status: row.status(), is_activated: row.is_activated() };
@@ -183,45 +153,19 @@ async fn access(
     if decision.creates_account {
         account = Some(new_account(work, client).await?);
     }
-    let mut mails = Vec::new();
     if let Some(account) = &account {
-        let about = invite::About { client, project: Some(project), account };
-        let (made, told) = invite::after_announcement(
-            work.app,
-            &mut work.tx,
-            about,
-            (&decision, new_tickets),
-            work.now,
-        )
-        .await?;
-        mails = made;
-        for event in told {
-            work.note(event).await?;
-        }
+        let about = About { client, project: Some(project), account };
+        invite::after_announcement(work, about, &decision, new_tickets).await?;
     }
-    Ok((account, decision, mails))
+    Ok((account, decision))
 }
 
 async fn new_account(work: &mut Work<'_>, client: &ClientRow) -> Result<AccountRow, Refused> {
-    let default = accounts::system_default(work.tx.db(), "ptportal").await?.unwrap_or_default();
-    let base = super::accounts::name_by_pattern(&default, &client.client_no, &client.name);
-    for n in 1u32..1000 {
-        let name = if n == 1 { base.clone() } else { base.numbered(n) };
-        if accounts::account(work.tx.db(), name.as_str()).await?.is_some() {
-            continue;
-        }
-        let id = work.app.new_id();
-        let row = super::accounts::new_account(
-            id.as_str(),
-            &client.client_no,
-            (&name, Status::Active),
-            &Settings::default(),
-            work.now,
-        );
-        accounts::insert(work.tx.db(), &row).await?;
-        work.note(super::accounts::created_event(&row)).await?;
-        work.changed("account", &row.username).await?;
-        return Ok(row);
-    }
-    because(format!("no free username like {base}; create an account with a name of your choice"))
+    let name = accounts_app::free_name(work, client).await?;
+    let id = work.app.new_id();
+    let settings = Settings::default();
+    let name = (&name, Status::Active);
+    let row = accounts_app::new_account(id.as_str(), &client.client_no, name, &settings, work.now);
+    accounts_app::insert_account(work, &row).await?;
+    Ok(row)
 }

@@ -1,8 +1,9 @@
 //! The rows of an announcement: client, contact, project and tickets, made or changed inside its transaction.
 
 use super::App;
-use super::announce::{UnknownClient, Work};
+use super::announce::UnknownClient;
 use super::clients::{Refused, because, conflict, missing};
+use super::work::Work;
 use crate::domain::announcement::{ClientPart, ProjectPart, TicketPart};
 use crate::domain::client_defaults::{ClientDefaults, OnExisting};
 use crate::domain::event::{Event, EventKind};
@@ -14,8 +15,8 @@ use crate::store::orders::{self, ProjectRow, TicketRow};
 use crate::store::{self, WriteTx, accounts};
 
 /// The system default `clients`.
-async fn defaults(tx: &mut WriteTx) -> Result<ClientDefaults, Refused> {
-    let text = accounts::system_default(tx.db(), "clients").await?.unwrap_or_default();
+pub(super) async fn defaults(work: &mut Work<'_>) -> Result<ClientDefaults, Refused> {
+    let text = accounts::system_default(work.tx.db(), "clients").await?.unwrap_or_default();
     ClientDefaults::from_json(&text)
         .map_err(|e| Refused::Because(format!("system default clients: {e}; set it anew")))
 }
@@ -26,25 +27,34 @@ pub(super) async fn client(
     part: &ClientPart,
     unknown: UnknownClient,
 ) -> Result<(ClientRow, bool), Refused> {
-    let defaults = defaults(&mut work.tx).await?;
+    let defaults = defaults(work).await?;
     let Some(mut row) = clients::client(work.tx.db(), &part.client_no).await? else {
         if unknown == UnknownClient::Refuse {
             let no = &part.client_no;
             return missing(format!("there is no client {no}; `client list` shows all"));
         }
         let row = new_client(work.app, part, &defaults, work.now);
-        clients::revive_client(work.tx.db(), &row.client_no).await?;
-        clients::insert_client(work.tx.db(), &row).await?;
-        work.note(Event::new(EventKind::ClientCreated).client(&row.client_no)).await?;
-        work.changed("client", &row.client_no).await?;
+        insert_client(work, &row).await?;
         return Ok((row, true));
     };
     if apply(part, &mut row, defaults.on_existing.unwrap_or_default()) {
-        clients::update_client(work.tx.db(), &row, work.now).await?;
-        work.note(Event::new(EventKind::ClientChanged).client(&row.client_no)).await?;
-        work.changed("client", &row.client_no).await?;
+        update_client(work, &row).await?;
     }
     Ok((row, false))
+}
+
+/// A number that was removed may be used anew.
+pub(super) async fn insert_client(work: &mut Work<'_>, row: &ClientRow) -> store::Result<()> {
+    clients::revive_client(work.tx.db(), &row.client_no).await?;
+    clients::insert_client(work.tx.db(), row).await?;
+    work.note(Event::new(EventKind::ClientCreated).client(&row.client_no)).await?;
+    work.changed("client", &row.client_no).await
+}
+
+pub(super) async fn update_client(work: &mut Work<'_>, row: &ClientRow) -> store::Result<()> {
+    clients::update_client(work.tx.db(), row, work.now).await?;
+    work.note(Event::new(EventKind::ClientChanged).client(&row.client_no)).await?;
+    work.changed("client", &row.client_no).await
 }
 
 /// A client as announced, the rest from the system default.
@@ -72,7 +82,7 @@ pub(super) fn new_client(
 
 /// What an announcement changes at a client that is there; true when something is new. Only texts can be empty: a flag
 /// or a number says something in any case.
-pub(super) fn apply(part: &ClientPart, row: &mut ClientRow, policy: OnExisting) -> bool {
+fn apply(part: &ClientPart, row: &mut ClientRow, policy: OnExisting) -> bool {
     let before = row.clone();
     let overwrites = policy == OnExisting::Overwrite;
     let fills = |is_empty: bool| overwrites || (policy == OnExisting::Fill && is_empty);

@@ -3,12 +3,10 @@
 use super::{App, announced_rows};
 use crate::domain::account::Language;
 use crate::domain::announcement::ClientPart;
-use crate::domain::client_defaults::ClientDefaults;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::{announcement, order};
-use crate::logging;
 use crate::store::clients::{self, ClientRow, ContactRow};
-use crate::store::{self, accounts, events, mails, orders, uploads};
+use crate::store::{self, accounts, mails, orders, uploads};
 
 /// A use case of an operator refused, in one line: what, why, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -98,16 +96,12 @@ impl App {
     ) -> Result<ClientRow, Refused> {
         let client_no = order::number("client_no", client_no)?;
         change.check()?;
-        let now = self.now();
         let part = ClientPart { client_no: client_no.clone(), ..ClientPart::default() };
-        let defaults = accounts::system_default(self.store.db(), "clients").await?;
-        let defaults = ClientDefaults::from_json(&defaults.unwrap_or_default())
-            .map_err(|e| Refused::Because(format!("system default clients: {e}")))?;
-        let mut row = announced_rows::new_client(self, &part, &defaults, now);
+        let mut work = self.begin().await?;
+        let defaults = announced_rows::defaults(&mut work).await?;
+        let mut row = announced_rows::new_client(self, &part, &defaults, work.now);
         change.apply(&mut row);
-        let mut tx = self.store.write().await?;
-        clients::revive_client(tx.db(), &client_no).await?;
-        match clients::insert_client(tx.db(), &row).await {
+        match announced_rows::insert_client(&mut work, &row).await {
             Err(e) if store::is_duplicate(&e) => {
                 return conflict(format!(
                     "client {client_no} exists already; change it with `client set`"
@@ -115,11 +109,7 @@ impl App {
             }
             other => other?,
         }
-        let event = Event::new(EventKind::ClientCreated).client(&client_no);
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "client", &client_no, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
+        work.commit().await?;
         Ok(row)
     }
 
@@ -149,14 +139,9 @@ impl App {
         change.check()?;
         let mut row = self.client(client_no).await?;
         change.apply(&mut row);
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        clients::update_client(tx.db(), &row, now).await?;
-        let event = Event::new(EventKind::ClientChanged).client(client_no);
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "client", client_no, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
+        let mut work = self.begin().await?;
+        announced_rows::update_client(&mut work, &row).await?;
+        work.commit().await?;
         self.client(client_no).await
     }
 
@@ -166,25 +151,27 @@ impl App {
     /// While something of it is unfinished or undelivered.
     pub async fn remove_client(&self, client_no: &str) -> Result<(), Refused> {
         self.client(client_no).await?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        let open = uploads::open_of_client(tx.db(), client_no).await?;
+        let mut work = self.begin().await?;
+        let now = work.now;
+        let open = uploads::open_of_client(work.tx.db(), client_no).await?;
         if open > 0 {
             return because(format!(
                 "{open} uploads of client {client_no} are unfinished or undelivered; see `upload list --client {client_no}`"
             ));
         }
         // Whoever gets this number later must not find these orders open.
-        orders::close_projects_of(tx.db(), client_no, now).await?;
-        for account in accounts::accounts_of(tx.db(), client_no).await? {
-            super::accounts::delete_account(&mut tx, &account.username, now).await?;
-            events::note_change(tx.db(), "account", &account.username, now).await?;
+        orders::close_projects_of(work.tx.db(), client_no, now).await?;
+        for account in accounts::accounts_of(work.tx.db(), client_no).await? {
+            super::accounts::delete_account(&mut work, &account.username).await?;
+            work.changed("account", &account.username).await?;
         }
-        clients::delete_contacts_of(tx.db(), client_no).await?;
-        mails::anonymise_of_client(tx.db(), client_no).await?;
-        clients::anonymise_client(tx.db(), client_no, now).await?;
-        events::note_change(tx.db(), "client", client_no, now).await?;
-        tx.commit().await?;
+        clients::delete_contacts_of(work.tx.db(), client_no).await?;
+        mails::anonymise_of_client(work.tx.db(), client_no).await?;
+        clients::anonymise_client(work.tx.db(), client_no, now).await?;
+        work.changed("client", client_no).await?;
+        let event = Event::new(EventKind::ClientChanged).client(client_no);
+        work.note(event.with("changed", "removed")).await?;
+        work.commit().await?;
         Ok(())
     }
 

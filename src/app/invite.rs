@@ -1,17 +1,15 @@
 //! Mails that follow from what happens: who gets them, and whether they are sent or kept as drafts (spec section 11).
 
-use super::App;
 use super::clients::Refused;
+use super::work::Work;
 use crate::domain::decision::{Decision, Invitation, Reminder, UploadRequests};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::{MailKind, MailState};
-use crate::domain::time::Timestamp;
-use crate::logging;
 use crate::store::accounts::{self, AccountRow};
 use crate::store::clients::{self, ClientRow};
 use crate::store::mails::{self, MailRow};
 use crate::store::orders::{self, ProjectRow, TicketRow};
-use crate::store::{WriteTx, events};
+use crate::store::{WriteTx, templates};
 
 /// No second activation mail within this time.
 const INVITED_LATELY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -35,22 +33,17 @@ pub(super) enum Sending {
     ByHand,
 }
 
-/// The mails that a decision asks for, and the events that tell of them.
+/// The mails that a decision asks for.
 pub(super) async fn after_announcement(
-    app: &App,
-    tx: &mut WriteTx,
+    work: &mut Work<'_>,
     about: About<'_>,
-    (decision, new_tickets): (&Decision, &[TicketRow]),
-    now: Timestamp,
-) -> Result<(Vec<MailRow>, Vec<Event>), Refused> {
-    let mut made = Vec::new();
-    let sending = match decision.invitation {
-        Invitation::No => None,
-        Invitation::Send => Some(Sending::Now),
-        Invitation::Draft => Some(Sending::ByHand),
-    };
-    if let Some(sending) = sending {
-        made.extend(invitation(app, tx, about, sending, now).await?);
+    decision: &Decision,
+    new_tickets: &[TicketRow],
+) -> Result<(), Refused> {
+    match decision.invitation {
+        Invitation::No => {}
+        Invitation::Send => invitation(work, about, Sending::Now).await?,
+        Invitation::Draft => invitation(work, about, Sending::ByHand).await?,
     }
     let tickets: Vec<Option<&TicketRow>> = match decision.requests {
         UploadRequests::None => Vec::new(),
@@ -58,65 +51,70 @@ pub(super) async fn after_announcement(
         UploadRequests::Tickets => new_tickets.iter().map(Some).collect(),
     };
     for ticket in tickets {
-        let kind = MailKind::UploadRequest;
-        if is_switched_on(tx, kind).await? {
-            made.push(make(app, tx, about, (kind, ticket), Sending::Now).await?);
-        }
+        upload_request(work, about, ticket).await?;
     }
-    let told = made.iter().map(event_of).collect();
-    Ok((made, told))
+    Ok(())
 }
 
 /// An activation mail, unless one is on its way or came lately. A draft that waits is sent if sending is on by now.
 async fn invitation(
-    app: &App,
-    tx: &mut WriteTx,
+    work: &mut Work<'_>,
     about: About<'_>,
     sending: Sending,
-    now: Timestamp,
-) -> Result<Option<MailRow>, Refused> {
+) -> Result<(), Refused> {
     let kind = MailKind::Access;
-    if !is_switched_on(tx, kind).await? {
-        return Ok(None);
+    if !is_switched_on(work, kind).await? {
+        return Ok(());
     }
-    let since = now.minus(INVITED_LATELY);
-    let (username, created) = (about.account.username.as_str(), about.account.created);
-    match mails::recent_of_account(tx.db(), (username, kind.as_str()), created, since).await? {
-        None => Ok(Some(make(app, tx, about, (kind, None), sending).await?)),
+    let since = work.now.minus(INVITED_LATELY);
+    let (of, created) = ((about.account.username.as_str(), kind.as_str()), about.account.created);
+    match mails::recent_of_account(work.tx.db(), of, created, since).await? {
+        None => make(work, about, (kind, None), sending).await,
         Some(mut mail) if mail.state == MailState::Draft.as_str() && sending == Sending::Now => {
-            let (recipient, name) = address(tx, about).await?;
+            let (recipient, name) = address(&mut work.tx, about).await?;
             if recipient.is_empty() {
-                return Ok(None);
+                return Ok(());
             }
-            mails::queue(tx.db(), &mail.id, (&recipient, &name), now).await?;
+            mails::queue(work.tx.db(), &mail.id, (&recipient, &name), work.now).await?;
             MailState::Queued.as_str().clone_into(&mut mail.state);
             mail.reason.clear();
-            mail.recipient = recipient;
-            Ok(Some(mail))
+            (mail.recipient, mail.recipient_name) = (recipient, name);
+            Ok(work.note_mail(mail).await?)
         }
-        Some(_) => Ok(None),
+        Some(_) => Ok(()),
     }
+}
+
+async fn upload_request(
+    work: &mut Work<'_>,
+    about: About<'_>,
+    ticket: Option<&TicketRow>,
+) -> Result<(), Refused> {
+    let kind = MailKind::UploadRequest;
+    if is_switched_on(work, kind).await? {
+        make(work, about, (kind, ticket), Sending::Now).await?;
+    }
+    Ok(())
 }
 
 /// A template that is inactive sends no mails by itself.
-async fn is_switched_on(tx: &mut WriteTx, kind: MailKind) -> Result<bool, Refused> {
-    let row = crate::store::templates::template(tx.db(), kind.as_str()).await?;
+async fn is_switched_on(work: &mut Work<'_>, kind: MailKind) -> Result<bool, Refused> {
+    let row = templates::template(work.tx.db(), kind.as_str()).await?;
     Ok(row.is_none_or(|row| row.status == "active"))
 }
 
-/// A mail that stands nowhere yet, queued, or a draft when there is no address.
+/// A mail that stands nowhere yet: queued, or a draft when there is no address.
 pub(super) async fn new_mail(
-    app: &App,
-    tx: &mut WriteTx,
+    work: &mut Work<'_>,
     about: About<'_>,
     (template, ticket): (&str, Option<&TicketRow>),
 ) -> Result<MailRow, Refused> {
-    let (recipient, recipient_name) = address(tx, about).await?;
+    let (recipient, recipient_name) = address(&mut work.tx, about).await?;
     let (state, reason) =
         if recipient.is_empty() { (MailState::Draft, NO_ADDRESS) } else { (MailState::Queued, "") };
-    let default = accounts::system_default(tx.db(), "ptportal").await?.unwrap_or_default();
+    let default = accounts::system_default(work.tx.db(), "ptportal").await?.unwrap_or_default();
     let settings = super::accounts::settings_of(about.account, &default, Some(about.client))?;
-    let now = app.now();
+    let (app, now) = (work.app, work.now);
     Ok(MailRow {
         id: app.new_id().to_string(),
         template: template.to_owned(),
@@ -139,26 +137,17 @@ pub(super) async fn new_mail(
 
 /// Writes a mail of this kind down.
 pub(super) async fn make(
-    app: &App,
-    tx: &mut WriteTx,
+    work: &mut Work<'_>,
     about: About<'_>,
     (kind, ticket): (MailKind, Option<&TicketRow>),
     sending: Sending,
-) -> Result<MailRow, Refused> {
-    let mut row = new_mail(app, tx, about, (kind.as_str(), ticket)).await?;
-    if sending == Sending::ByHand && row.reason.is_empty() {
-        MailState::Draft.as_str().clone_into(&mut row.state);
-        SENDING_IS_OFF.clone_into(&mut row.reason);
+) -> Result<(), Refused> {
+    let mut mail = new_mail(work, about, (kind.as_str(), ticket)).await?;
+    if sending == Sending::ByHand && mail.reason.is_empty() {
+        MailState::Draft.as_str().clone_into(&mut mail.state);
+        SENDING_IS_OFF.clone_into(&mut mail.reason);
     }
-    write_down(tx, &row).await?;
-    Ok(row)
-}
-
-/// The row, and the news of it for whoever sends.
-pub(super) async fn write_down(tx: &mut WriteTx, row: &MailRow) -> Result<(), Refused> {
-    mails::insert(tx.db(), row).await?;
-    events::note_change(tx.db(), "mail", &row.id, Timestamp(row.created)).await?;
-    Ok(())
+    Ok(work.write_mail(mail).await?)
 }
 
 /// Queued or kept, with the reason.
@@ -191,45 +180,25 @@ pub(super) async fn address(
     })
 }
 
-impl App {
-    /// An account has become active: its client's open projects appear, and one mail tells of it.
-    pub(super) async fn welcome(
-        &self,
-        tx: &mut WriteTx,
-        account: &AccountRow,
-        now: Timestamp,
-    ) -> Result<Option<MailRow>, Refused> {
-        let Some(client) = clients::client(tx.db(), &account.client_no).await? else {
-            return Ok(None);
-        };
-        let projects = orders::visible_projects(tx.db(), &account.client_no).await?;
-        let Some(newest) = projects.iter().max_by_key(|project| project.created) else {
-            return Ok(None);
-        };
-        let about = About { client: &client, project: Some(newest), account };
-        let switches = self.client_ini.current().switches;
-        let made = if !account.is_activated() {
+/// An account has become active: its client's open projects appear, and one mail tells of it.
+pub(super) async fn welcome(work: &mut Work<'_>, account: &AccountRow) -> Result<(), Refused> {
+    let Some(client) = clients::client(work.tx.db(), &account.client_no).await? else {
+        return Ok(());
+    };
+    let projects = orders::visible_projects(work.tx.db(), &account.client_no).await?;
+    let Some(newest) = projects.iter().max_by_key(|project| project.created) else {
+        return Ok(());
+    };
+    let about = About { client: &client, project: Some(newest), account };
+    let switches = work.app.client_ini.current().switches;
+    match (account.is_activated(), switches.reminder) {
+        (false, _) => {
             let sending = if switches.send { Sending::Now } else { Sending::ByHand };
-            invitation(self, tx, about, sending, now).await?
-        } else if switches.reminder != Reminder::Never
-            && is_switched_on(tx, MailKind::UploadRequest).await?
-        {
-            let kind = (MailKind::UploadRequest, None);
-            Some(make(self, tx, about, kind, Sending::Now).await?)
-        } else {
-            None
-        };
-        if let Some(mail) = &made {
-            events::insert(tx.db(), &event_of(mail), now).await?;
+            invitation(work, about, sending).await
         }
-        Ok(made)
-    }
-
-    /// After the commit: the log, the subject, and the worker.
-    pub(super) async fn tell_of_mail(&self, mail: Option<MailRow>) {
-        let Some(mail) = mail else { return };
-        logging::event(&event_of(&mail));
-        self.note_subject(&mail).await;
-        self.mails_wake.notify_one();
+        (true, Reminder::Never) => Ok(()),
+        (true, Reminder::EachProject | Reminder::EachTicket) => {
+            upload_request(work, about, None).await
+        }
     }
 }

@@ -3,6 +3,7 @@
 use russh::keys::{HashAlg, PublicKey};
 
 use super::App;
+use super::accounts::note_account_change;
 use super::clients::{Refused, because, conflict};
 use crate::store;
 use crate::store::accounts::{self, KeyRow};
@@ -17,19 +18,20 @@ impl App {
     /// A key that does not read, is weak, or is there already.
     pub async fn add_key(&self, username: &str, text: &str) -> Result<KeyRow, Refused> {
         let row = self.account(username).await?;
-        let now = self.now();
-        let added = KeyRow { created: now.0, updated: now.0, ..read_key(&row.username, text)? };
-        let mut tx = self.store.write().await?;
-        if accounts::keys(tx.db(), &row.username).await?.len() >= KEYS_MAX {
+        let key = read_key(&row.username, text)?;
+        let mut work = self.begin().await?;
+        let now = work.now;
+        let added = KeyRow { created: now.0, updated: now.0, ..key };
+        if accounts::keys(work.tx.db(), &row.username).await?.len() >= KEYS_MAX {
             return conflict(format!("account {username} has {KEYS_MAX} keys already; remove one"));
         }
-        match accounts::insert_key(tx.db(), self.new_id().as_str(), &added).await {
+        match accounts::insert_key(work.tx.db(), self.new_id().as_str(), &added).await {
             Err(e) if store::is_duplicate(&e) => return conflict("this key is there already"),
             other => other?,
         }
-        accounts::note_key_change(tx.db(), &row.username, now).await?;
-        self.note_account_change(&mut tx, &row, ("key added", &added.fingerprint), now).await?;
-        tx.commit().await?;
+        accounts::note_key_change(work.tx.db(), &row.username, now).await?;
+        note_account_change(&mut work, &row, ("key added", &added.fingerprint)).await?;
+        work.commit().await?;
         Ok(added)
     }
 
@@ -40,16 +42,16 @@ impl App {
         if fingerprint.chars().any(char::is_control) {
             return because("the fingerprint holds control characters; see `account key list`");
         }
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        if accounts::delete_key(tx.db(), &row.username, fingerprint).await? == 0 {
+        let mut work = self.begin().await?;
+        let now = work.now;
+        if accounts::delete_key(work.tx.db(), &row.username, fingerprint).await? == 0 {
             return because(format!(
                 "account {username} has no key {fingerprint}; see `account key list`"
             ));
         }
-        accounts::note_key_removed(tx.db(), &row.username, now).await?;
-        self.note_account_change(&mut tx, &row, ("key removed", fingerprint), now).await?;
-        tx.commit().await?;
+        accounts::note_key_removed(work.tx.db(), &row.username, now).await?;
+        note_account_change(&mut work, &row, ("key removed", fingerprint)).await?;
+        work.commit().await?;
         Ok(())
     }
 }

@@ -12,9 +12,8 @@ use super::session::Session;
 use super::{App, passwords};
 use crate::domain::account::{AccountName, Language, Settings, Status};
 use crate::domain::event::{Event, EventKind};
-use crate::logging;
 use crate::store::accounts::{self, AccountRow};
-use crate::store::{activation, events};
+use crate::store::activation;
 
 /// Why nobody was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,14 +194,15 @@ impl App {
                 return accounts::note_login(self.store.db(), (&row.username, row.version), now)
                     .await;
             }
-            let mut tx = self.store.write().await?;
-            let rows = accounts::note_login(tx.db(), (&row.username, row.version), now).await?;
+            let mut work = self.begin().await?;
+            let rows =
+                accounts::note_login(work.tx.db(), (&row.username, row.version), now).await?;
             if rows > 0 {
-                activation::set_checked(tx.db(), &row.username, now).await?;
-                events::insert(tx.db(), &activated(row, door), now).await?;
-                tx.commit().await?;
-                logging::event(&activated(row, door));
+                activation::set_checked(work.tx.db(), &row.username, now).await?;
+                let event = event_at(door, &row.username, EventKind::AccountActivated);
+                work.note(event.client(&row.client_no)).await?;
             }
+            work.commit().await?;
             Ok(rows)
         };
         match noted.await {
@@ -287,10 +287,6 @@ impl App {
         }
         Ok(())
     }
-}
-
-fn activated(row: &AccountRow, door: Door) -> Event {
-    event_at(door, &row.username, EventKind::AccountActivated).client(&row.client_no)
 }
 
 fn internal() -> LoginRefusal {

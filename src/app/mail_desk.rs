@@ -3,13 +3,10 @@
 use super::App;
 use super::clients::{Refused, because, missing};
 use super::invite::{self, About};
-use super::mails::mail_event;
 use crate::domain::account::Status;
-use crate::domain::event::EventKind;
 use crate::domain::mail::MailState;
-use crate::logging;
 use crate::store::mails::{self, MailRow};
-use crate::store::{accounts, clients, events, orders};
+use crate::store::{accounts, clients, orders};
 use crate::template::mail::Rendered;
 
 impl App {
@@ -35,22 +32,21 @@ impl App {
     /// # Errors
     /// No such mail, one that is sent, or still no address.
     pub async fn send_mail(&self, id: &str) -> Result<MailRow, Refused> {
-        let mail = self.mail(id).await?;
+        let mut mail = self.mail(id).await?;
         if mail.state == MailState::Sent.as_str() {
             return because(format!(
                 "mail {id} is sent already; `mail send --template …` makes another"
             ));
         }
-        let now = self.now();
-        let mut tx = self.store.write().await?;
+        let mut work = self.begin().await?;
         let (mut recipient, mut name) = (mail.recipient.clone(), mail.recipient_name.clone());
         if recipient.is_empty()
-            && let Some(client) = clients::client(tx.db(), &mail.client_no).await?
-            && let Some(account) = accounts::account(tx.db(), &mail.username).await?
+            && let Some(client) = clients::client(work.tx.db(), &mail.client_no).await?
+            && let Some(account) = accounts::account(work.tx.db(), &mail.username).await?
         {
-            let project = orders::project(tx.db(), &mail.project_no).await?;
+            let project = orders::project(work.tx.db(), &mail.project_no).await?;
             let about = About { client: &client, project: project.as_ref(), account: &account };
-            (recipient, name) = invite::address(&mut tx, about).await?;
+            (recipient, name) = invite::address(&mut work.tx, about).await?;
         }
         if recipient.is_empty() {
             return because(format!(
@@ -58,17 +54,15 @@ impl App {
                 mail.client_no
             ));
         }
-        if mails::queue(tx.db(), id, (&recipient, &name), now).await? == 0 {
+        if mails::queue(work.tx.db(), id, (&recipient, &name), work.now).await? == 0 {
             return because(format!(
                 "mail {id} is being sent in this moment; see `mail show {id}`"
             ));
         }
-        let event = mail_event(EventKind::MailQueued, &mail, "");
-        events::insert(tx.db(), &event, now).await?;
-        events::note_change(tx.db(), "mail", id, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
-        self.mails_wake.notify_one();
+        MailState::Queued.as_str().clone_into(&mut mail.state);
+        mail.reason.clear();
+        work.note_mail(mail).await?;
+        work.commit().await?;
         self.mail(id).await
     }
 
@@ -96,16 +90,11 @@ impl App {
         }
         mail.sender = user.name;
         mail.copy = user.email;
-        let now = self.now();
-        let event = invite::event_of(&mail);
-        let mut tx = self.store.write().await?;
-        invite::write_down(&mut tx, &mail).await?;
-        events::insert(tx.db(), &event, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
-        self.note_subject(&mail).await;
-        self.mails_wake.notify_one();
-        self.mail(&mail.id).await
+        let id = mail.id.clone();
+        let mut work = self.begin().await?;
+        work.write_mail(mail).await?;
+        work.commit().await?;
+        self.mail(&id).await
     }
 
     /// A mail that stands nowhere yet: for a preview, or to be written down.
@@ -133,8 +122,9 @@ impl App {
                 "client {client_no} has no account; `account create {client_no}`"
             ));
         };
-        let mut tx = self.store.write().await?;
+        // Nothing is written: the work is dropped.
+        let mut work = self.begin().await?;
         let about = About { client: &client, project: project.as_ref(), account };
-        invite::new_mail(self, &mut tx, about, (template, None)).await
+        invite::new_mail(&mut work, about, (template, None)).await
     }
 }

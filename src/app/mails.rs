@@ -12,10 +12,9 @@ use crate::domain::activation::{ALIVE_MAX, Token};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::{MailKind, MailState, TokenPlace};
 use crate::domain::order::ProjectState;
-use crate::logging;
 use crate::mailer::{self, Letter, Mailer, Party};
 use crate::store::mails::{self, MailRow};
-use crate::store::{self, accounts, activation, events, orders, templates};
+use crate::store::{self, accounts, activation, orders, templates};
 use crate::template::mail::{self as template, Rendered};
 
 /// Mails that are sent at once: a server that answers slowly delays one of them.
@@ -263,7 +262,7 @@ impl App {
         let now = self.now();
         let claim = (mail.id.as_str(), mail.lease_owner.as_str());
         let is_over = now.0.saturating_sub(mail.queued) > millis(GIVE_UP);
-        let mut tx = self.store.write().await?;
+        let mut work = self.begin().await?;
         let (state, reason, next) = match &outcome {
             Outcome::Sent => (MailState::Sent, "", now),
             Outcome::Failed(reason) => (MailState::Failed, reason.as_str(), now),
@@ -273,11 +272,11 @@ impl App {
                 (MailState::Queued, reason.as_str(), now.plus(pause(mail.attempts)))
             }
         };
-        let done = mails::finish(tx.db(), claim, (state.as_str(), reason), next, now).await?;
+        let done = mails::finish(work.tx.db(), claim, (state.as_str(), reason), next, now).await?;
         if let (MailState::Sent, Some(link)) = (state, link) {
             let expires = now.plus(self.config.portal.link_ttl);
-            activation::set_sent(tx.db(), link, expires, now).await?;
-            activation::expire_all_but(tx.db(), &mail.username, ALIVE_MAX, now).await?;
+            activation::set_sent(work.tx.db(), link, expires, now).await?;
+            activation::expire_all_but(work.tx.db(), &mail.username, ALIVE_MAX, now).await?;
         }
         let kind = match state {
             MailState::Sent => Some(EventKind::MailSent),
@@ -285,22 +284,17 @@ impl App {
             MailState::Draft => Some(EventKind::MailDrafted),
             MailState::Queued => None,
         };
-        let event = kind.map(|kind| mail_event(kind, mail, reason));
-        if let Some(event) = &event {
-            events::insert(tx.db(), event, now).await?;
-        }
-        tx.commit().await?;
-        if let Some(event) = &event {
-            logging::event(event);
-        } else {
-            tracing::warn!(
+        match kind {
+            Some(kind) => work.note(mail_event(kind, mail, reason)).await?,
+            None => tracing::warn!(
                 mail = mail.id,
                 attempt = mail.attempts,
                 next_try = %next,
                 reason,
                 "a mail was not taken; it is tried again"
-            );
+            ),
         }
+        work.commit().await?;
         if done == 0 {
             tracing::warn!(mail = mail.id, "another server has taken this mail over meanwhile");
         }
@@ -329,7 +323,7 @@ impl App {
     }
 }
 
-pub(super) fn mail_event(kind: EventKind, mail: &MailRow, reason: &str) -> Event {
+fn mail_event(kind: EventKind, mail: &MailRow, reason: &str) -> Event {
     let event = Event::new(kind)
         .client(&mail.client_no)
         .account(&mail.username)

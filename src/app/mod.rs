@@ -45,6 +45,7 @@ pub mod upload;
 mod upload_words;
 pub mod views;
 pub mod web_sessions;
+mod work;
 pub mod workers;
 pub mod writers;
 

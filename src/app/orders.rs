@@ -9,9 +9,8 @@ use crate::domain::announcement::{
 };
 use crate::domain::event::{Event, EventKind};
 use crate::domain::order::{self, Access};
-use crate::logging;
 use crate::store::orders::{self, ProjectRow, TicketRow};
-use crate::store::{self, accounts, clients, events};
+use crate::store::{self, accounts, clients};
 
 /// What is said about a project or ticket; absent things stay as they are.
 #[derive(Debug, Clone, Default)]
@@ -106,16 +105,13 @@ impl App {
     /// No such project.
     pub async fn close_project(&self, project_no: &str) -> Result<ProjectRow, Refused> {
         let row = self.project(project_no).await?;
-        let now = self.now();
-        let mut tx = self.store.write().await?;
-        if orders::close_project(tx.db(), project_no, now).await? > 0 {
-            let event =
-                Event::new(EventKind::ProjectClosed).client(&row.client_no).project(project_no);
-            events::insert(tx.db(), &event, now).await?;
-            events::note_change(tx.db(), "project", project_no, now).await?;
-            tx.commit().await?;
-            logging::event(&event);
+        let mut work = self.begin().await?;
+        if orders::close_project(work.tx.db(), project_no, work.now).await? > 0 {
+            let event = Event::new(EventKind::ProjectClosed).client(&row.client_no);
+            work.note(event.project(project_no)).await?;
+            work.changed("project", project_no).await?;
         }
+        work.commit().await?;
         self.project(project_no).await
     }
 

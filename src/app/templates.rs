@@ -5,9 +5,8 @@ use super::clients::{Refused, because, missing};
 use crate::domain::announcement;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::MailKind;
-use crate::logging;
+use crate::store;
 use crate::store::templates::{self, SignatureRow, TemplateRow, UserRow};
-use crate::store::{self, events};
 use crate::template::mail as template;
 
 /// Behind the name of a template for customers who read English.
@@ -167,14 +166,12 @@ impl App {
         };
         template::check(&row.subject, &row.content)
             .map_err(|error| Refused::Because(format!("template {name}: {error}")))?;
-        let event = Event::new(EventKind::TemplateChanged).with("template", name);
-        let mut tx = self.store.write().await?;
-        if templates::update(tx.db(), &row).await? == 0 {
-            templates::insert_if_missing(tx.db(), &row).await?;
+        let mut work = self.begin().await?;
+        if templates::update(work.tx.db(), &row).await? == 0 {
+            templates::insert_if_missing(work.tx.db(), &row).await?;
         }
-        events::insert(tx.db(), &event, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
+        work.note(Event::new(EventKind::TemplateChanged).with("template", name)).await?;
+        work.commit().await?;
         self.template(name).await
     }
 

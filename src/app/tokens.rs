@@ -6,9 +6,8 @@ use super::clients::{Refused, conflict, missing};
 use crate::domain::activation::Token;
 use crate::domain::announcement;
 use crate::domain::event::{Event, EventKind};
-use crate::logging;
+use crate::store;
 use crate::store::tokens::{self, TokenRow};
-use crate::store::{self, events};
 
 /// What a token may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +52,14 @@ impl App {
     ) -> Result<(TokenRow, Token), Refused> {
         announcement::client_name(name).map_err(Refused::Because)?;
         let token = random_token().map_err(|error| Refused::Because(error.to_string()))?;
-        let (id, now) = (self.new_id(), self.now());
+        let id = self.new_id();
         let event = Event::new(EventKind::TokenChanged)
             .with("token", name)
             .with("changed", "created")
             .with("scope", scope.as_str());
-        let mut tx = self.store.write().await?;
+        let mut work = self.begin().await?;
         let row = (id.as_str(), name, scope.as_str());
-        match tokens::insert(tx.db(), row, &token.hash(), now).await {
+        match tokens::insert(work.tx.db(), row, &token.hash(), work.now).await {
             Err(error) if store::is_duplicate(&error) => {
                 return conflict(format!(
                     "token {name} exists already; `token revoke {name}` first"
@@ -68,9 +67,8 @@ impl App {
             }
             other => other?,
         }
-        events::insert(tx.db(), &event, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
+        work.note(event).await?;
+        work.commit().await?;
         let row = tokens::by_hash(self.store.db(), &token.hash()).await?;
         match row {
             Some(row) => Ok((row, token)),
@@ -81,16 +79,14 @@ impl App {
     /// # Errors
     /// No such token.
     pub async fn revoke_token(&self, name: &str) -> Result<(), Refused> {
-        let now = self.now();
         let event =
             Event::new(EventKind::TokenChanged).with("token", name).with("changed", "revoked");
-        let mut tx = self.store.write().await?;
-        if tokens::delete(tx.db(), name).await? == 0 {
+        let mut work = self.begin().await?;
+        if tokens::delete(work.tx.db(), name).await? == 0 {
             return missing(format!("there is no token {name}; `token list` shows all"));
         }
-        events::insert(tx.db(), &event, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
+        work.note(event).await?;
+        work.commit().await?;
         Ok(())
     }
 

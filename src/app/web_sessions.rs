@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
+use super::accounts::end_access;
 use super::activation::random_token;
 use super::clients::Refused;
 use super::login::{Door, Method};
@@ -13,9 +14,8 @@ use crate::domain::account::{Settings, Status};
 use crate::domain::activation::Token;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::password::{self, BadPassword};
-use crate::logging;
 use crate::store::accounts::{self, AccountRow};
-use crate::store::{self, activation, clients, events, web_sessions};
+use crate::store::{self, clients, web_sessions};
 
 /// A session ends after a working day, or when nothing happens for an hour.
 pub const LASTS: Duration = Duration::from_secs(10 * 3600);
@@ -129,7 +129,6 @@ impl App {
         let normal =
             password::acceptable((&account.username, &words), new).map_err(NotChanged::Bad)?;
         let hash = self.passwords.hash(normal).await.map_err(|e| failed(&e))?;
-        let now = self.now();
         let event = Event::new(EventKind::AccountChanged)
             .client(&account.client_no)
             .account(&account.username)
@@ -137,22 +136,20 @@ impl App {
             .with("changed", "password")
             .with("value", "changed by the customer");
         let changed = async {
-            let mut tx = self.store.write().await?;
+            let mut work = self.begin().await?;
             let of = (account.username.as_str(), account.version);
-            if accounts::change_password(tx.db(), of, &hash, now).await? == 0 {
+            if accounts::change_password(work.tx.db(), of, &hash, work.now).await? == 0 {
                 return Ok(false);
             }
-            activation::expire_others(tx.db(), &account.username, "", now).await?;
-            web_sessions::delete_of(tx.db(), &account.username).await?;
-            events::insert(tx.db(), &event, now).await?;
-            events::note_change(tx.db(), "account", &account.username, now).await?;
-            tx.commit().await?;
+            end_access(&mut work, &account.username).await?;
+            work.note(event).await?;
+            work.changed("account", &account.username).await?;
+            work.commit().await?;
             store::Result::Ok(true)
         };
         if !changed.await.map_err(|e| failed(&e))? {
             return Err(NotChanged::WrongPassword);
         }
-        logging::event(&event);
         self.open_web_session(&account.username).await.map_err(|e| failed(&e))
     }
 }
