@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Caller {
     /// The address is a proxy's that did not say for whom it speaks: nothing is held against it.
     is_nobody: bool,
     ticket: Arc<Mutex<Ticket>>,
+    /// Proved itself as one that carries big files.
+    transfers: Arc<AtomicBool>,
 }
 
 impl Caller {
@@ -60,6 +63,14 @@ impl Caller {
         if self.is_authenticated() {
             tokio::time::sleep(CUSTOMERS.saturating_sub(STRANGERS)).await;
         }
+        while self.transfers.load(Ordering::Acquire) {
+            tokio::time::sleep(STRANGERS).await;
+        }
+    }
+
+    /// Requests of this connection may take as long as they move.
+    pub fn transfers(&self) {
+        self.transfers.store(true, Ordering::Release);
     }
 
     /// The caller has proved itself: it no longer counts among strangers.
@@ -101,7 +112,8 @@ async fn connection(service: Arc<HttpService>, stream: TcpStream, peer: SocketAd
             return;
         }
     };
-    let caller = Caller { address, is_nobody: is_proxy, ticket: Arc::new(Mutex::new(ticket)) };
+    let ticket = Arc::new(Mutex::new(ticket));
+    let caller = Caller { address, is_nobody: is_proxy, ticket, transfers: Arc::default() };
     let Some(tls) = service.tls.clone() else {
         return requests(&service, stream, caller, is_proxy).await;
     };
@@ -164,10 +176,13 @@ async fn respond(
         ));
     }
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(caller.clone());
     let mut router = service.router.clone();
-    match tokio::time::timeout(REQUEST, router.call(request)).await {
+    let call = router.call(request);
+    tokio::pin!(call);
+    match tokio::time::timeout(REQUEST, &mut call).await {
         Ok(response) => response,
+        Err(_elapsed) if caller.transfers.load(Ordering::Acquire) => call.await,
         Err(_elapsed) => {
             Ok(short(StatusCode::REQUEST_TIMEOUT, "the request did not come to an end\n"))
         }

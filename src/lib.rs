@@ -14,6 +14,8 @@
 //! | [`clamd`] | clamd: scans, strict replies, canaries |
 //! | [`hotfolder`] | the print shop's share |
 //! | [`certificate`] | the TLS certificate: read, made, reloaded |
+//! | [`remote`] | the portal at the other end of a pull |
+//! | [`process`], [`webhook`] | programs of the print shop; signed calls to other systems |
 //! | [`mailer`] | mails to a mail server, or into files |
 //! | [`template`] | mails that operators write, and the portal's pages |
 //! | [`app`] | use cases: login, session, upload, scan queue, mirror, recovery, orders, links, mails, what operators do |
@@ -82,6 +84,8 @@ pub mod listen;
 pub mod logging;
 pub mod mailer;
 pub mod metering;
+pub mod process;
+pub mod remote;
 pub mod serve;
 pub mod sftp;
 pub mod store;
@@ -89,3 +93,4 @@ pub mod template;
 pub mod tls;
 pub mod vault;
 pub mod web;
+pub mod webhook;

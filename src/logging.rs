@@ -86,6 +86,9 @@ fn is_warning(kind: EventKind) -> bool {
         | EventKind::UploadRefused
         | EventKind::DeliveryStuck
         | EventKind::ScannerAway
+        | EventKind::DeliveryWaiting
+        | EventKind::PublishHeld
+        | EventKind::HookFailed
         | EventKind::MailFailed
         | EventKind::ImportFailed
         | EventKind::ProtocolError => true,
@@ -116,6 +119,12 @@ fn is_warning(kind: EventKind) -> bool {
         | EventKind::UploadDelivered
         | EventKind::DeliveryCancelled
         | EventKind::DeliverySuperseded
+        | EventKind::DeliveryTaken
+        | EventKind::ProjectExpired
+        | EventKind::FilePublished
+        | EventKind::FileWithdrawn
+        | EventKind::TicketPlaced
+        | EventKind::ContentPurged
         | EventKind::FolderChanged
         | EventKind::ScannerReady => false,
     }
@@ -160,6 +169,19 @@ fn sentence(kind: EventKind) -> &'static str {
         EventKind::DeliveryCancelled => "delivery cancelled, the customer deleted the file",
         EventKind::DeliveryStuck => "delivery is stuck, tried again later",
         EventKind::DeliverySuperseded => "delivery superseded by a newer version",
+        EventKind::DeliveryTaken => "delivered file taken out of the hotfolder",
+        EventKind::DeliveryWaiting => "delivered file lies in the hotfolder and nobody takes it",
+        EventKind::ProjectExpired => {
+            "project without change closed, its folders removed from the portal"
+        }
+        EventKind::FilePublished => "file of the print shop shown to the customer",
+        EventKind::FileWithdrawn => "file of the print shop no longer shown to the customer",
+        EventKind::PublishHeld => {
+            "many files vanished from the hotfolder, their removal waits for an operator"
+        }
+        EventKind::HookFailed => "hook given up after its last attempt",
+        EventKind::TicketPlaced => "job ticket placed in the hotfolder",
+        EventKind::ContentPurged => "bytes of delivered files forgotten, their time is over",
         EventKind::FolderChanged => "folder made or removed by the customer",
         EventKind::ScannerAway => "scanner cannot be relied on, uploads wait for it",
         EventKind::ScannerReady => "scanner proven by its canaries",
@@ -202,6 +224,9 @@ pub fn event(event: &Event) {
                 template = text("template"),
                 changed = text("changed"),
                 token = text("token"),
+                hook = text("hook"),
+                run = text("run"),
+                files = text("files"),
                 transport = text("transport"),
                 "{}",
                 sentence(event.kind)

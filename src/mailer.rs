@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lettre::address::Envelope;
+use lettre::message::header::ContentType;
 use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::{Attachment as Attached, Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
@@ -40,6 +41,16 @@ pub struct Letter {
     pub text: String,
     /// Nobody should answer with an absence note.
     pub is_automatic: bool,
+    pub attachment: Option<Attachment>,
+}
+
+/// A file in a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    pub name: String,
+    /// For example `application/xml`.
+    pub mime: &'static str,
+    pub content: Vec<u8>,
 }
 
 /// Why a mail was not taken.
@@ -216,6 +227,14 @@ fn message(letter: &Letter) -> Result<Message, String> {
         builder = builder.raw_header(HeaderValue::new(name, "auto-generated".to_owned()));
     }
     let parts = MultiPart::alternative_plain_html(letter.text.clone(), letter.html.clone());
+    let parts = match &letter.attachment {
+        None => parts,
+        Some(file) => {
+            let mime = ContentType::parse(file.mime).map_err(|error| error.to_string())?;
+            let attached = Attached::new(file.name.clone()).body(file.content.clone(), mime);
+            MultiPart::mixed().multipart(parts).singlepart(attached)
+        }
+    };
     builder.multipart(parts).map_err(|error| error.to_string())
 }
 
@@ -242,6 +261,19 @@ mod tests {
             html: "<p>ä</p>".to_owned(),
             text: "ä\n".to_owned(),
             is_automatic: true,
+            attachment: None,
+        }
+    }
+
+    #[test]
+    fn a_file_goes_with_the_text() {
+        let content = b"<jobticket/>".to_vec();
+        let file =
+            Attachment { name: "Aufträge.xml".to_owned(), mime: "application/xml", content };
+        let letter = Letter { attachment: Some(file), ..letter() };
+        let text = String::from_utf8(message(&letter).unwrap().formatted()).unwrap();
+        for part in ["multipart/mixed", "multipart/alternative", "application/xml", "attachment"] {
+            assert!(text.contains(part), "{part} is not in {text}");
         }
     }
 

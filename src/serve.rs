@@ -20,6 +20,7 @@ use crate::guard::Guard;
 use crate::hotfolder::Hotfolder;
 use crate::store::{Store, nodes};
 use crate::vault::{self, Vault};
+use crate::webhook::Caller;
 use crate::{admin, api, ftps, listen, metering, sftp, tls, web};
 
 /// Connections may finish their transfers for 30 s; what then still runs is cut.
@@ -41,7 +42,10 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
     let node = new_id(clock());
     let hotfolder = match &config.hotfolder.root {
         None => None,
-        Some(root) => Some(Hotfolder::open(root, &data_dir.join("share-id"), node.as_str())?),
+        Some(root) => {
+            let share = Hotfolder::open(root, &data_dir.join("share-id"), node.as_str())?;
+            Some(Arc::new(share))
+        }
     };
     let client_ini = client_ini::Followed::open(&config.mail.client_ini)?;
     let host_keys = sftp::keys::fingerprints(&config.sftp.host_key_dir)
@@ -67,6 +71,9 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         changes_wake: Notify::new(),
         mails_wake: Notify::new(),
         links_wake: Notify::new(),
+        hooks_wake: Notify::new(),
+        retention_wake: Notify::new(),
+        caller: Caller::new()?,
         guard_wake: Notify::new(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -187,10 +194,14 @@ fn check_folders(config: &Config) -> anyhow::Result<()> {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         real(inner).starts_with(real(outer))
     };
-    for (name, dir) in
-        [("data_dir", &config.data_dir), ("sftp.host_key_dir", &config.sftp.host_key_dir)]
-    {
-        if lies_in(dir, hotfolder) || (name == "data_dir" && lies_in(hotfolder, dir)) {
+    for (name, dir) in [
+        ("data_dir", &config.data_dir),
+        ("sftp.host_key_dir", &config.sftp.host_key_dir),
+        // What customers send must never be run.
+        ("hooks.dir", &config.hooks.dir),
+    ] {
+        let must_be_apart = name != "sftp.host_key_dir";
+        if lies_in(dir, hotfolder) || (must_be_apart && lies_in(hotfolder, dir)) {
             anyhow::bail!(
                 "{name} {} and hotfolder.root {} lie one inside the other; separate them",
                 dir.display(),

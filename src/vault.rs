@@ -202,6 +202,16 @@ impl Vault {
         File::open(self.root.join("quarantine"))?.sync_all()
     }
 
+    /// Forgets infected bytes.
+    ///
+    /// # Errors
+    /// What the file system says, a missing file aside.
+    pub fn remove_quarantined(&self, id: &Id) -> io::Result<()> {
+        let path = self.root.join("quarantine").join(id.as_str());
+        ignore_missing(fs::remove_file(&path))?;
+        ignore_missing(fs::remove_file(path.with_extension("json")))
+    }
+
     /// Forgets a content wherever it lies, except in quarantine.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod clients;
 mod orders;
 mod problem;
+mod pull;
 mod uploads;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 
@@ -76,8 +77,25 @@ fn router(api: Api) -> Router {
         .route("/accounts/{user}/link", post(clients::link))
         // The layer stands around every route above: none can be added without it.
         .route_layer(middleware::from_fn_with_state((api.clone(), Scope::Orders), admit));
+    let pull = Router::new()
+        .route("/deliveries/claim", post(pull::claim))
+        .route("/deliveries/untaken", get(pull::untaken))
+        .route("/deliveries/seen", post(pull::seen))
+        .route("/deliveries/{id}/content", get(pull::ticket))
+        .route("/deliveries/{id}/renew", post(pull::renew))
+        .route("/deliveries/{id}/placing", post(pull::placing))
+        .route("/deliveries/{id}/unplace", post(pull::unplace))
+        .route("/deliveries/{id}/done", post(pull::done))
+        .route("/deliveries/{id}/failed", post(pull::failed))
+        .route("/uploads/{id}/content", get(pull::content))
+        .route("/folders", get(pull::folders))
+        .route("/projects/{no}/folders", post(pull::made))
+        .route("/projects/{no}/files", get(pull::list))
+        .route("/projects/{no}/files/{folder}", post(pull::withdraw))
+        .route("/projects/{no}/files/{folder}/{*path}", put(pull::put))
+        .route_layer(middleware::from_fn_with_state((api.clone(), Scope::Pull), admit));
     Router::new()
-        .nest("/api/v1", orders)
+        .nest("/api/v1", orders.merge(pull))
         .route("/api/v1/openapi.json", get(openapi))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is no such address"))
         .method_not_allowed_fallback(async || {
@@ -124,6 +142,10 @@ async fn admit(
     match scope {
         Ok(Some(scope)) if scope.covers(needed) => {
             caller.authenticated();
+            if needed == Scope::Pull {
+                // Big files take their time.
+                caller.transfers();
+            }
             next.run(request).await
         }
         Ok(Some(scope)) => {

@@ -165,6 +165,7 @@ pub(super) async fn new_project(
         due_date: part.due_date.clone().unwrap_or_default(),
         contact: contact.unwrap_or_default(),
         state: ProjectState::Open.as_str().to_owned(),
+        published: 0,
         folder,
         created: work.now.0,
         updated: work.now.0,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::scanner::Scanner;
-use super::{App, with_app};
+use super::{App, hooks, with_app};
 use crate::clamd::{Proof, ceiling};
 use crate::domain::account::Settings;
 use crate::domain::client_defaults::ClientDefaults;
+use crate::domain::event::EventKind;
 use crate::mailer::Mailer;
 use crate::store::accounts;
 use crate::{certificate, vault};
@@ -60,6 +61,8 @@ impl App {
         let mut checks = vec![self.check_database().await, self.check_disk().await];
         checks.extend(self.check_scanner().await);
         checks.push(self.check_hotfolder().await);
+        checks.extend(self.check_job_tickets().await);
+        checks.extend(self.check_hooks().await);
         checks.push(self.check_system_defaults().await);
         checks.extend(self.check_mail().await);
         checks.push(self.check_web());
@@ -92,6 +95,46 @@ impl App {
                 format!("{ini} holds a password and can be read by everyone"),
                 format!("chmod o= {ini}"),
             ));
+        }
+        checks
+    }
+
+    /// The ticket's template gives XML.
+    async fn check_job_tickets(&self) -> Option<Check> {
+        let config = &self.config.jobticket;
+        let place = match &config.template {
+            Some(path) => path.display().to_string(),
+            None => "built in".to_owned(),
+        };
+        Some(match self.try_ticket().await? {
+            Ok(()) => Check::ok("job ticket", format!("template {place}")),
+            Err(problem) => Check::failed(
+                "job ticket",
+                format!("template {place}: {problem}"),
+                "correct jobticket.template, or remove it to take the built-in one",
+            ),
+        })
+    }
+
+    /// Hooks that are there, and those that will not run.
+    async fn check_hooks(&self) -> Vec<Check> {
+        let dir = &self.config.hooks.dir;
+        let (mut count, mut checks) = (0usize, Vec::new());
+        for kind in EventKind::HOOKABLE.iter().copied() {
+            for name in hooks::programs(dir, kind).await {
+                count = count.saturating_add(1);
+                let path = dir.join(kind.as_str()).join(name);
+                if hooks::others_may_write(&path) {
+                    checks.push(Check::failed(
+                        "hook",
+                        format!("{} can be written by others and is not run", path.display()),
+                        format!("chmod go-w {}", path.display()),
+                    ));
+                }
+            }
+        }
+        if count > 0 {
+            checks.insert(0, Check::ok("hooks", format!("{count} in {}", dir.display())));
         }
         checks
     }

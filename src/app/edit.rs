@@ -245,7 +245,7 @@ async fn delete_entry(app: &Arc<App>, session: &Session, entry: &EntryRow) -> st
         uploads::set_deleted(tx.db(), &row.id, "deleted by the customer", now).await?;
         let cancelled =
             deliveries::end_unplaced(tx.db(), &row.id, DeliveryState::Cancelled, now).await?;
-        let placing = deliveries::of_upload(tx.db(), &row.id).await?.iter().any(|d| d.open != 0);
+        let placing = deliveries::of_upload(tx.db(), &row.id).await?.iter().any(is_open_mirror);
         if cancelled > 0 {
             happened.push(deleted_event(session, &row, EventKind::DeliveryCancelled));
         }
@@ -270,6 +270,11 @@ async fn delete_entry(app: &Arc<App>, session: &Session, entry: &EntryRow) -> st
 /// Who deleted it may be another connection than the one that sent it.
 fn deleted_event(session: &Session, row: &UploadRow, kind: EventKind) -> Event {
     event_of(row, kind).account(session.account.as_str()).peer(&session.peer.to_string())
+}
+
+/// The file itself is not in its place yet; a ticket about it may come later.
+fn is_open_mirror(row: &deliveries::DeliveryRow) -> bool {
+    row.open != 0 && row.consumer == settle::MIRROR
 }
 
 async fn remove_content(app: &Arc<App>, upload: &str) {
@@ -456,7 +461,7 @@ async fn is_waited_for(tx: &mut WriteTx, row: &UploadRow) -> store::Result<bool>
             | UploadState::Held,
         ) => true,
         Some(UploadState::Released) => {
-            deliveries::of_upload(tx.db(), &row.id).await?.iter().any(|d| d.open != 0)
+            deliveries::of_upload(tx.db(), &row.id).await?.iter().any(is_open_mirror)
         }
         Some(UploadState::Infected | UploadState::Rejected | UploadState::Deleted) | None => false,
     })

@@ -98,7 +98,7 @@ async fn upload_request(
 }
 
 /// A template that is inactive sends no mails by itself.
-async fn is_switched_on(work: &mut Work<'_>, kind: MailKind) -> Result<bool, Refused> {
+pub(super) async fn is_switched_on(work: &mut Work<'_>, kind: MailKind) -> Result<bool, Refused> {
     let row = templates::template(work.tx.db(), kind.as_str()).await?;
     Ok(row.is_none_or(|row| row.status == "active"))
 }

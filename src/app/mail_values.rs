@@ -1,9 +1,15 @@
 //! The values of the placeholders of one mail (spec section 11).
 
 use super::App;
+use crate::domain::time::Timestamp;
 use crate::store::mails::MailRow;
+use crate::store::uploads::UploadRow;
 use crate::store::{self, accounts, clients, orders};
-use crate::template::mail::{DataProject, TicketData, Values};
+use crate::store::{batches, deliveries, unsigned, uploads};
+use crate::template::mail::{DataProject, FileData, TicketData, Values};
+
+/// Files that a mail lists; `files_count` counts all.
+const LISTED: usize = 300;
 
 /// The links of a mail: a token's where the mail carries one, else the page that gives a new one.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +80,8 @@ impl App {
             link_minutes: minutes.to_string(),
             ..DataProject::default()
         };
+        let mut data_project = data_project;
+        self.add_files(&mut data_project, mail).await?;
         // Without a ticket its placeholders hold the project's values.
         let ticketdata_project = match ticket {
             Some(ticket) => TicketData {
@@ -89,4 +97,49 @@ impl App {
         };
         Ok(Values { data_project, ticketdata_project })
     }
+
+    /// The files that a mail tells of.
+    async fn add_files(&self, values: &mut DataProject, mail: &MailRow) -> store::Result<()> {
+        if let Some(upload) = uploads::upload(self.store.db(), &mail.upload_id).await? {
+            values.virus.clone_from(&upload.signature);
+            values.file_name = last(&upload.path).to_owned();
+            values.upload_id.clone_from(&upload.id);
+        }
+        if mail.batch.is_empty() {
+            return Ok(());
+        }
+        let rows = batches::files(self.store.db(), &mail.batch).await?;
+        values.files_count = rows.len().to_string();
+        values.total_size =
+            rows.iter().fold(0u64, |sum, row| sum.saturating_add(unsigned(row.size))).to_string();
+        let folder = rows.last().and_then(|row| row.path.split('/').next());
+        values.publish_folder = folder.unwrap_or_default().to_owned();
+        for row in rows.iter().take(LISTED) {
+            values.files.push(self.file_data(row).await?);
+        }
+        Ok(())
+    }
+
+    async fn file_data(&self, row: &UploadRow) -> store::Result<FileData> {
+        let placed = deliveries::placed_of(self.store.db(), &row.id).await?;
+        Ok(FileData {
+            name: last(&row.path).to_owned(),
+            size: unsigned(row.size),
+            sha256: row.sha256.clone(),
+            verdict: row.verdict.clone(),
+            received: Timestamp(row.completed).rfc3339().unwrap_or_default(),
+            path: row.path.clone(),
+            delivered_name: placed.map(|name| last(&name).to_owned()).unwrap_or_default(),
+            upload_id: row.id.clone(),
+            version: row.version,
+            reason: row.reason.clone(),
+            signature: row.signature.clone(),
+            waived_by: row.waived_by.clone(),
+            username: row.username.clone(),
+        })
+    }
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }

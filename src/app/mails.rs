@@ -124,14 +124,16 @@ impl App {
         if mail.recipient.is_empty() {
             return Err(Outcome::Draft("there is no address".to_owned()));
         }
+        let kind = MailKind::parse(&mail.template);
         if mail.sender.is_empty()
+            && !kind.is_some_and(MailKind::is_internal)
             && let Some(reason) = self.outdated(mail).await.map_err(away)?
         {
             return Err(Outcome::Draft(reason.to_owned()));
         }
         let mut links = self.plain_links();
         let mut link = None;
-        if let Some(place) = MailKind::parse(&mail.template).and_then(MailKind::token_place) {
+        if let Some(place) = kind.and_then(MailKind::token_place) {
             let (id, token) = self.fresh_link(mail, place).await?;
             let address = self.link_address(&token);
             match place {
@@ -230,12 +232,17 @@ impl App {
         })
     }
 
-    async fn letter(&self, mail: &MailRow, rendered: Rendered) -> store::Result<Letter> {
-        let user = templates::user(self.store.db(), &mail.sender).await?;
-        let own = match &self.client_ini.current().smtp {
+    /// The mail account, or what stands for it in files.
+    pub(super) fn own_address(&self) -> String {
+        match &self.client_ini.current().smtp {
             Some(smtp) => smtp.email.clone(),
             None => format!("ptportal@{}", self.config.web.base_url.host()),
-        };
+        }
+    }
+
+    async fn letter(&self, mail: &MailRow, rendered: Rendered) -> store::Result<Letter> {
+        let user = templates::user(self.store.db(), &mail.sender).await?;
+        let own = self.own_address();
         let from = match &user {
             Some(user) => Party { name: user.name.clone(), address: user.email.clone() },
             None => Party { name: String::new(), address: own.clone() },
@@ -246,6 +253,7 @@ impl App {
             to: Party { name: mail.recipient_name.clone(), address: mail.recipient.clone() },
             copy: user.map(|user| Party { name: user.name, address: user.email }),
             is_automatic: mail.sender.is_empty(),
+            attachment: self.ticket_for_mail(mail).await?,
             from,
             subject: rendered.subject,
             html: rendered.html,

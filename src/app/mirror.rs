@@ -1,10 +1,9 @@
 //! The mirror: brings released uploads into the hotfolder, exactly once (spec section 8).
 //!
-//! A consumer of the outbox. Copy to a temporary file of this attempt's own, compare, make durable, record
-//! `placing(name)`, rename without overwriting, make durable, record `done`. After a crash in `placing` our temporary
-//! file is the witness: still there means "not yet", gone means "it has happened"; the final file is never looked at,
-//! because a RIP may have eaten it.
+//! A consumer of the outbox: files, and the job tickets about them. The steps of one placing are those of
+//! [`super::placing`]; here they are claimed, recorded in the database, and tried again.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,21 +11,22 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::job_tickets::TICKET;
 use super::origin::event_of;
+use super::placing::{self, Failed, Ledger, Recorded, Target};
 use super::settle::MIRROR;
 use super::{App, with_app};
 use crate::config::OnConflict;
-use crate::domain::content::ContentHash;
+use crate::domain::content::{ContentHash, ContentHasher};
 use crate::domain::event::EventKind;
 use crate::domain::hotname::{self, LayoutValues, SafeName};
 use crate::domain::id::Id;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::DeliveryState;
-use crate::hotfolder::{Hotfolder, HotfolderError, Placed};
-use crate::logging;
+use crate::hotfolder::{Hotfolder, HotfolderError};
 use crate::store::deliveries::{self, DeliveryRow};
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{self, clients, entries, events};
+use crate::store::{self, clients, entries};
 
 /// Deliveries at once; a hung share blocks these and nothing else.
 const PARALLEL: usize = 4;
@@ -37,37 +37,19 @@ const POLL: Duration = Duration::from_millis(500);
 /// Pauses after a failed attempt; the last one for ever.
 const PAUSES: [u64; 8] = [1, 2, 5, 15, 30, 60, 120, 300];
 
-/// Why an attempt ended without `done`.
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error("{0}")]
-    Hotfolder(#[from] HotfolderError),
-    #[error("database: {0}")]
-    Store(#[from] store::StoreError),
-    #[error("content in the vault: {0}")]
-    Vault(std::io::Error),
-    #[error("{0}")]
-    Odd(&'static str),
-    /// Cancelled by the customer, or another worker has it: nothing to do and nothing to count.
-    #[error("the delivery is no longer this worker's")]
-    NotOurs,
-}
-
 /// The worker: claims due deliveries and works on a few at once.
 pub async fn run(app: Arc<App>) {
-    if app.hotfolder.is_none() {
-        return;
-    }
+    let Some(share) = app.hotfolder.clone() else { return };
     let permits = Arc::new(Semaphore::new(PARALLEL));
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let owner = format!("{}/{}", app.node, app.new_id());
         let now = app.now();
-        match deliveries::claim(app.store.db(), MIRROR, (&owner, now.plus(LEASE)), now).await {
+        match deliveries::claim(app.store.db(), (&owner, now.plus(LEASE)), now).await {
             Ok(Some(row)) => {
-                let app = Arc::clone(&app);
+                let (app, share) = (Arc::clone(&app), Arc::clone(&share));
                 app.clone().tasks.spawn(async move {
-                    deliver(&app, row, &owner).await;
+                    deliver(&app, &share, row, &owner).await;
                     drop(permit);
                     app.mirror_wake.notify_one();
                 });
@@ -101,13 +83,13 @@ async fn pause(app: &App) -> Option<()> {
 }
 
 /// One attempt, from claim to `done` or a pause.
-async fn deliver(app: &Arc<App>, row: DeliveryRow, owner: &str) {
+async fn deliver(app: &Arc<App>, share: &Arc<Hotfolder>, row: DeliveryRow, owner: &str) {
     let started = Instant::now();
     let Ok(Some(upload)) = uploads::upload(app.store.db(), &row.upload_id).await else {
         postpone(app, &row, (owner, None), "its upload cannot be read").await;
         return;
     };
-    let attempt = Attempt { app, row: &row, upload: &upload, owner };
+    let attempt = Attempt { app, share, row: &row, upload: &upload, owner };
     match attempt.run().await {
         Ok(placed_name) => {
             let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -121,8 +103,8 @@ async fn deliver(app: &Arc<App>, row: DeliveryRow, owner: &str) {
     }
 }
 
-async fn postpone(
-    app: &Arc<App>,
+pub(super) async fn postpone(
+    app: &App,
     row: &DeliveryRow,
     (owner, upload): (&str, Option<&UploadRow>),
     error: &str,
@@ -155,40 +137,36 @@ async fn postpone(
     }
 }
 
-async fn record_done(
+pub(super) async fn record_done(
     app: &App,
     row: &DeliveryRow,
     upload: &UploadRow,
     (placed_name, ms): (&str, u64),
 ) -> store::Result<()> {
-    let now = app.now();
-    let mut tx = app.store.write().await?;
-    if deliveries::set_done(tx.db(), &row.id, now).await? == 0 {
+    let mut work = app.begin().await?;
+    let now = work.now;
+    if deliveries::set_done(work.tx.db(), &row.id, now).await? == 0 {
         return Ok(());
     }
-    uploads::set_delivered(tx.db(), &upload.id, now).await?;
-    let event = event_of(upload, EventKind::UploadDelivered)
+    let kind = if row.consumer == TICKET {
+        EventKind::TicketPlaced
+    } else {
+        uploads::set_delivered(work.tx.db(), &upload.id, now).await?;
+        EventKind::UploadDelivered
+    };
+    let event = event_of(upload, kind)
         .with("placed_name", placed_name)
         .with("delivery", row.id.clone())
         .with("ms", ms);
-    events::insert(tx.db(), &event, now).await?;
-    tx.commit().await?;
-    logging::event(&event);
+    work.note(event).await?;
+    work.commit().await?;
     Ok(())
 }
 
-/// Whose temporary file is renamed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Witness {
-    /// This attempt has copied it: if it is gone, it was not placed.
-    JustMade,
-    /// An attempt that a crash or an error ended left it: if it is gone, it was placed.
-    FromBefore,
-}
-
-/// What one attempt works with.
+/// The database keeps the record of one attempt.
 struct Attempt<'a> {
     app: &'a Arc<App>,
+    share: &'a Arc<Hotfolder>,
     row: &'a DeliveryRow,
     upload: &'a UploadRow,
     owner: &'a str,
@@ -196,186 +174,151 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<String, Failed> {
-        self.on_share(|hotfolder| hotfolder.check_marker()).await?;
-        if self.row.state() == Some(DeliveryState::Placing) {
-            let (temp, placed) = (self.row.temp_name.clone(), self.row.placed_name.clone());
-            return self.place(temp, placed, Witness::FromBefore).await;
-        }
-        if self.is_superseded().await? {
+        let recorded = recorded(self.row);
+        if recorded.is_none() && is_superseded(self.app, self.row, self.upload).await? {
             return Err(Failed::NotOurs);
         }
-        let temp_name = format!("{}.{}", self.row.id, self.row.attempts);
-        self.copy(&temp_name).await?;
-        let chosen = self.choose_name().await;
-        let placed_name = match chosen {
-            Ok(name) => name,
-            Err(error) => return Err(self.give_up(temp_name, error).await),
-        };
-        if let Err(error) = self.record_placing(&temp_name, &placed_name).await {
-            return Err(self.give_up(temp_name, error).await);
-        }
-        self.place(temp_name, placed_name, Witness::JustMade).await
+        placing::place(self.share, self, &temp_name(self.row), recorded).await
     }
+}
 
-    /// Runs something on the share without holding up the runtime.
-    async fn on_share<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Hotfolder) -> Result<T, HotfolderError> + Send + 'static,
-    ) -> Result<T, Failed> {
-        let app = Arc::clone(self.app);
-        let ran = tokio::task::spawn_blocking(move || app.hotfolder.as_ref().map(work)).await;
-        match ran {
-            Ok(Some(result)) => Ok(result?),
-            Ok(None) => Err(Failed::Odd("the hotfolder is switched off")),
-            Err(_) => Err(Failed::Odd("a worker on the share ended unexpectedly")),
-        }
+/// Each attempt has a temporary file of its own.
+pub(super) fn temp_name(row: &DeliveryRow) -> String {
+    format!("{}.{}", row.id, row.attempts)
+}
+
+/// What an earlier attempt recorded before it renamed.
+pub(super) fn recorded(row: &DeliveryRow) -> Option<Recorded> {
+    (row.state() == Some(DeliveryState::Placing)).then(|| Recorded {
+        temp_name: row.temp_name.clone(),
+        placed_name: row.placed_name.clone(),
+    })
+}
+
+/// With `replace`, only the newest of several waiting versions is delivered.
+pub(super) async fn is_superseded(
+    app: &App,
+    row: &DeliveryRow,
+    upload: &UploadRow,
+) -> Result<bool, Failed> {
+    if app.config.hotfolder.on_conflict != OnConflict::Replace || row.consumer != MIRROR {
+        return Ok(false);
     }
-
-    async fn remove_temp(&self, temp_name: String) -> Result<(), Failed> {
-        let remove = move |hotfolder: &Hotfolder| {
-            hotfolder.remove_temp(&temp_name);
-            Ok(())
-        };
-        self.on_share(remove).await
+    if !deliveries::later_open(app.store.db(), &row.entry_id, row.version).await? {
+        return Ok(false);
     }
+    let mut work = app.begin().await?;
+    deliveries::end_unplaced(work.tx.db(), &upload.id, DeliveryState::Superseded, work.now).await?;
+    work.note(event_of(upload, EventKind::DeliverySuperseded)).await?;
+    work.commit().await?;
+    Ok(true)
+}
 
-    async fn give_up(&self, temp_name: String, error: Failed) -> Failed {
-        match self.remove_temp(temp_name).await {
-            Ok(()) => error,
-            Err(other) => other,
-        }
+/// With `replace`: the content that we placed under this path before.
+pub(super) async fn placed_before(app: &App, path: &Path) -> Result<Option<ContentHash>, Failed> {
+    if app.config.hotfolder.on_conflict != OnConflict::Replace {
+        return Ok(None);
     }
+    let last = deliveries::last_placed(app.store.db(), &path.to_string_lossy()).await?;
+    let Some(last) = last.filter(|last| last.consumer == MIRROR) else { return Ok(None) };
+    let earlier = uploads::upload(app.store.db(), &last.upload_id).await?;
+    Ok(earlier.and_then(|row| ContentHash::from_row(&row.sha256)))
+}
 
-    /// With `replace`, only the newest of several waiting versions is delivered.
-    async fn is_superseded(&self) -> Result<bool, Failed> {
-        if self.app.config.hotfolder.on_conflict != OnConflict::Replace {
-            return Ok(false);
-        }
-        let later =
-            deliveries::later_open(self.app.store.db(), &self.row.entry_id, self.row.version)
-                .await?;
-        if !later {
-            return Ok(false);
-        }
-        let now = self.app.now();
-        let mut tx = self.app.store.write().await?;
-        deliveries::end_unplaced(tx.db(), &self.upload.id, DeliveryState::Superseded, now).await?;
-        let event = event_of(self.upload, EventKind::DeliverySuperseded);
-        events::insert(tx.db(), &event, now).await?;
-        tx.commit().await?;
-        logging::event(&event);
-        Ok(true)
+/// Writes down where a delivery goes, while the lease is its owner's.
+pub(super) async fn record_placing(
+    app: &App,
+    (id, owner): (&str, &str),
+    names: (&str, &str),
+) -> Result<(), Failed> {
+    match deliveries::set_placing(app.store.db(), (id, owner), names, app.now()).await? {
+        0 => Err(Failed::NotOurs),
+        _ => Ok(()),
     }
+}
 
-    async fn copy(&self, temp_name: &str) -> Result<(), Failed> {
-        let id = Id::parse(&self.upload.id).ok_or(Failed::Odd("the upload's id is damaged"))?;
-        let hash = ContentHash::from_row(&self.upload.sha256)
-            .ok_or(Failed::Odd("the upload has no hash"))?;
-        let mut file = with_app(self.app, move |app| app.vault.open_sealed(&id))
-            .await
-            .map_err(Failed::Vault)?;
+/// Back to the beginning, while the lease is its owner's.
+pub(super) async fn unplace(app: &App, id: &str, owner: &str) -> Result<(), Failed> {
+    match deliveries::unplace(app.store.db(), id, owner, app.now()).await? {
+        0 => Err(Failed::NotOurs),
+        _ => Ok(()),
+    }
+}
+
+impl Ledger for Attempt<'_> {
+    async fn fetch(&self, temp_name: &str) -> Result<(), Failed> {
+        let mut parcel = parcel(self.app, self.row, self.upload).await?;
         let mut renewal = Renewal::new(self);
-        let (temp_name, mtime) = (temp_name.to_owned(), Timestamp(self.upload.mtime));
-        self.on_share(move |hotfolder| {
-            hotfolder.copy_in(&mut file, &temp_name, (&hash, mtime), &mut || renewal.keep_going())
+        let temp_name = temp_name.to_owned();
+        placing::on_share(self.share, move |share| {
+            let expected = (&parcel.hash, parcel.mtime);
+            share.copy_in(&mut parcel.content, &temp_name, expected, &mut || renewal.keep_going())
         })
         .await
     }
 
-    /// The folder by the layout, the customer's subfolders below it, and a free name.
-    async fn choose_name(&self) -> Result<String, Failed> {
-        let target = target_of(self.app, self.upload).await?;
-        let replaceable = self.replaceable(&target).await?;
-        let below = self
-            .on_share(move |hotfolder| {
-                let reuse = |_: &Path| match &replaceable {
-                    Some((path, hash)) => hotfolder.holds(path, hash),
-                    None => false,
-                };
-                hotfolder.free_name(&target.folders, &target.name, &reuse)
-            })
-            .await?;
-        Ok(below.to_string_lossy().into_owned())
-    }
-
-    /// With `replace`: the file that we placed under this name before, if it is still what we placed.
-    async fn replaceable(&self, target: &Target) -> Result<Option<(PathBuf, ContentHash)>, Failed> {
-        if self.app.config.hotfolder.on_conflict != OnConflict::Replace {
-            return Ok(None);
-        }
-        let path = target.path();
-        let Some(last) =
-            deliveries::last_placed(self.app.store.db(), &path.to_string_lossy()).await?
-        else {
-            return Ok(None);
-        };
-        let earlier = uploads::upload(self.app.store.db(), &last.upload_id).await?;
-        Ok(earlier.and_then(|row| ContentHash::from_row(&row.sha256)).map(|hash| (path, hash)))
+    async fn target(&self) -> Result<Target, Failed> {
+        target(self.app, self.row, self.upload).await
     }
 
     async fn record_placing(&self, temp_name: &str, placed_name: &str) -> Result<(), Failed> {
-        let now = self.app.now();
-        let names = (temp_name, placed_name);
-        match deliveries::set_placing(self.app.store.db(), (&self.row.id, self.owner), names, now)
-            .await?
-        {
-            0 => Err(Failed::NotOurs),
-            _ => Ok(()),
-        }
+        record_placing(self.app, (&self.row.id, self.owner), (temp_name, placed_name)).await
     }
 
-    async fn place(
-        &self,
-        temp_name: String,
-        mut placed_name: String,
-        witness: Witness,
-    ) -> Result<String, Failed> {
-        loop {
-            let (temp, target) = (temp_name.clone(), PathBuf::from(&placed_name));
-            let overwrite = self.may_overwrite(&placed_name).await?;
-            let placed =
-                self.on_share(move |hotfolder| hotfolder.place(&temp, &target, overwrite)).await?;
-            match (placed, witness) {
-                (Placed::Now, _) | (Placed::Before, Witness::FromBefore) => return Ok(placed_name),
-                (Placed::Before, Witness::JustMade) => {
-                    // Nobody but this attempt renames what it has just copied: somebody has removed it.
-                    let now = self.app.now();
-                    return match deliveries::unplace(
-                        self.app.store.db(),
-                        &self.row.id,
-                        self.owner,
-                        now,
-                    )
-                    .await?
-                    {
-                        0 => Err(Failed::NotOurs),
-                        _ => Err(Failed::Odd(
-                            "the temporary file in the hotfolder was removed by somebody",
-                        )),
-                    };
-                }
-                (Placed::Taken, _) => {
-                    placed_name = self.choose_name().await?;
-                    self.record_placing(&temp_name, &placed_name).await?;
-                }
-            }
-        }
+    async fn unplace(&self) -> Result<(), Failed> {
+        unplace(self.app, &self.row.id, self.owner).await
     }
 
-    async fn may_overwrite(&self, placed_name: &str) -> Result<bool, Failed> {
-        if self.app.config.hotfolder.on_conflict != OnConflict::Replace {
-            return Ok(false);
-        }
-        let Some(last) = deliveries::last_placed(self.app.store.db(), placed_name).await? else {
-            return Ok(false);
-        };
-        let earlier = uploads::upload(self.app.store.db(), &last.upload_id).await?;
-        let Some(hash) = earlier.and_then(|row| ContentHash::from_row(&row.sha256)) else {
-            return Ok(false);
-        };
-        let path = PathBuf::from(placed_name);
-        self.on_share(move |hotfolder| Ok(hotfolder.holds(&path, &hash))).await
+    async fn placed_before(&self, path: &Path) -> Result<Option<ContentHash>, Failed> {
+        placed_before(self.app, path).await
     }
+}
+
+/// What a delivery carries.
+pub(super) struct Parcel {
+    pub(super) content: Box<dyn Read + Send>,
+    /// In bytes.
+    pub(super) size: u64,
+    pub(super) hash: ContentHash,
+    pub(super) mtime: Timestamp,
+}
+
+/// The customer's file, or the ticket about it.
+pub(super) async fn parcel(
+    app: &Arc<App>,
+    row: &DeliveryRow,
+    upload: &UploadRow,
+) -> Result<Parcel, Failed> {
+    if row.consumer == TICKET {
+        let text = app.ticket_text(row).await?;
+        let mut hasher = ContentHasher::default();
+        hasher.update(text.as_bytes());
+        return Ok(Parcel {
+            hash: hasher.finish(),
+            size: u64::try_from(text.len()).unwrap_or(0),
+            content: Box::new(std::io::Cursor::new(text.into_bytes())),
+            mtime: Timestamp::NEVER,
+        });
+    }
+    let id = Id::parse(&upload.id).ok_or_else(|| placing::odd("the upload's id is damaged"))?;
+    let hash = ContentHash::from_row(&upload.sha256)
+        .ok_or_else(|| placing::odd("the upload has no hash"))?;
+    let file = with_app(app, move |app| app.vault.open_sealed(&id)).await.map_err(Failed::Vault)?;
+    Ok(Parcel {
+        content: Box::new(file),
+        size: store::unsigned(upload.size),
+        hash,
+        mtime: Timestamp(upload.mtime),
+    })
+}
+
+/// Where a delivery goes: by the layout, or for a ticket beside its file.
+pub(super) async fn target(
+    app: &App,
+    row: &DeliveryRow,
+    upload: &UploadRow,
+) -> Result<Target, Failed> {
+    if row.consumer == TICKET { app.ticket_target(row).await } else { target_of(app, upload).await }
 }
 
 /// Keeps the lease of a long copy, from the blocking thread that copies.
@@ -410,27 +353,20 @@ impl Renewal {
     }
 }
 
-/// Where a file goes below the hotfolder's root.
-struct Target {
-    folders: Vec<SafeName>,
-    name: SafeName,
-}
-
-impl Target {
-    fn path(&self) -> PathBuf {
-        let mut path: PathBuf = self.folders.iter().map(SafeName::as_str).collect();
-        path.push(self.name.as_str());
-        path
-    }
-}
-
 /// The name that the customer gives the file now, by the layout.
 async fn target_of(app: &App, upload: &UploadRow) -> Result<Target, Failed> {
     let mut names = entries::names_down_to(app.store.db(), &upload.entry_id).await?;
     if names.is_empty() {
         names = upload.path.split('/').skip(1).map(str::to_owned).collect();
     }
-    let name = names.pop().ok_or(Failed::Odd("the upload has no name"))?;
+    let name = names.pop().ok_or_else(|| placing::odd("the upload has no name"))?;
+    let mut folders = folders_of(app, upload).await?;
+    folders.extend(names.iter().map(|n| hotname::safe_folder_name(n)));
+    Ok(Target { folders, name: hotname::safe_file_name(&name) })
+}
+
+/// The folders of an upload's area, by the layout.
+pub(super) async fn folders_of(app: &App, upload: &UploadRow) -> Result<Vec<SafeName>, Failed> {
     let client = clients::client(app.store.db(), &upload.client_no).await?;
     let client_name = client.map(|c| c.name).unwrap_or_default();
     let folder = upload.path.split('/').next().unwrap_or_default();
@@ -442,9 +378,7 @@ async fn target_of(app: &App, upload: &UploadRow) -> Result<Target, Failed> {
         username: &upload.username,
         folder,
     };
-    let mut folders = hotname::layout(&app.config.hotfolder.layout, &values);
-    folders.extend(names.iter().map(|n| hotname::safe_folder_name(n)));
-    Ok(Target { folders, name: hotname::safe_file_name(&name) })
+    Ok(hotname::layout(&app.config.hotfolder.layout, &values))
 }
 
 /// `rename_follows`: the customer renamed a delivered file; an untaken, unchanged copy is renamed as well.
@@ -469,7 +403,7 @@ pub(super) async fn follow_rename(app: Arc<App>, upload_id: String) {
             });
             if renamed
                 .await
-                .map_err(|_| Failed::Odd("a worker on the share ended unexpectedly"))??
+                .map_err(|_| placing::odd("a worker on the share ended unexpectedly"))??
             {
                 let name = target.to_string_lossy();
                 deliveries::set_placed_name(app.store.db(), &row.id, &name, app.now()).await?;
@@ -487,7 +421,7 @@ pub(super) async fn follow_rename(app: Arc<App>, upload_id: String) {
 pub async fn clear_temporary(app: &Arc<App>) -> anyhow::Result<()> {
     let Some(_) = &app.hotfolder else { return Ok(()) };
     let names = with_app(app, |app| {
-        Ok(app.hotfolder.as_ref().map(Hotfolder::temp_names).unwrap_or_default())
+        Ok(app.hotfolder.as_deref().map(Hotfolder::temp_names).unwrap_or_default())
     })
     .await?;
     for name in names {

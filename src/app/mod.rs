@@ -5,16 +5,21 @@ pub mod accounts;
 pub mod activation;
 pub mod announce;
 mod announced_rows;
+pub mod batches;
 mod broken;
 pub mod check;
 pub mod clients;
 mod content;
 pub mod control;
+mod data_mails;
 pub mod edit;
 pub mod follow;
 pub mod gauges;
+pub mod hand_on;
+pub mod hooks;
 pub mod import_folder;
 mod invite;
+mod job_tickets;
 pub mod keys;
 pub mod login;
 pub mod mail_desk;
@@ -27,15 +32,22 @@ pub mod origin;
 pub mod outcome;
 pub mod overview;
 pub mod passwords;
+pub mod pickup;
+pub mod placing;
+pub mod publish;
+pub mod puller;
+pub mod pulling;
 pub mod reading;
 pub mod receive;
 pub mod recent;
 pub mod recovery;
 mod repeat;
+pub mod retention;
 pub mod scanner;
 pub mod scans;
 pub mod session;
 pub mod settle;
+pub mod share_watch;
 mod spool;
 pub mod status_text;
 pub mod templates;
@@ -64,6 +76,7 @@ use crate::hotfolder::Hotfolder;
 use crate::logging;
 use crate::store::{self, Store};
 use crate::vault::Vault;
+use crate::webhook::Caller;
 
 /// The wall clock, handed down from `main`.
 pub type Clock = fn() -> Timestamp;
@@ -88,7 +101,7 @@ pub struct App {
     pub store: Store,
     pub vault: Vault,
     /// None when `hotfolder.root` is empty: nothing is pushed.
-    pub hotfolder: Option<Hotfolder>,
+    pub hotfolder: Option<Arc<Hotfolder>>,
     pub scanner: scanner::Scanner,
     pub scans: scans::Scans,
     pub passwords: passwords::Passwords,
@@ -106,6 +119,12 @@ pub struct App {
     pub mails_wake: Notify,
     /// Somebody asks for a link.
     pub links_wake: Notify,
+    /// A hook or webhook is due.
+    pub hooks_wake: Notify,
+    /// Something may have had its time.
+    pub retention_wake: Notify,
+    /// Calls webhooks.
+    pub caller: Caller,
     /// Bans have changed.
     pub guard_wake: Notify,
     /// Every background task; shutdown waits for them.

@@ -185,11 +185,11 @@ impl Session {
             }
             (Start::Empty, None, _) => Ok(Plan::New(Base::None, 0)),
             // Scanning or held: the newest content, which nobody can read yet.
-            (Start::WhatIsThere, None, Some(row)) => Ok(base_of(row)),
+            (Start::WhatIsThere, None, Some(row)) => base_of(row),
             (Start::WhatIsThere, None, None) => {
                 let released = uploads::upload(app.store.db(), &entry.released_upload).await;
                 let released = released.map_err(|e| self.internal("look up upload", &e))?;
-                Ok(released.as_ref().map_or(Plan::New(Base::None, 0), base_of))
+                released.as_ref().map_or(Ok(Plan::New(Base::None, 0)), base_of)
             }
         }
     }
@@ -339,6 +339,8 @@ impl Session {
             completed: 0,
             released: 0,
             delivered: 0,
+            content: "kept".to_owned(),
+            told_pending: 0,
             created: now,
             updated: now,
         }
@@ -350,9 +352,12 @@ enum Plan {
     New(Base, u64),
 }
 
-fn base_of(row: &UploadRow) -> Plan {
+fn base_of(row: &UploadRow) -> Result<Plan, Refusal> {
+    if row.content != "kept" {
+        return Err(Refusal::NoLongerKept);
+    }
     let base = Id::parse(&row.id).map_or(Base::None, Base::Version);
-    Plan::New(base, unsigned(row.size))
+    Ok(Plan::New(base, unsigned(row.size)))
 }
 
 /// Writes the upload down: name and version. Its start stands on the row and needs no event.

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use super::origin::event_of;
-use super::{App, repeat, scans, with_app};
+use super::{App, publish, repeat, scans, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 use crate::logging;
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{Kind, deliveries, entries, events, mails, nodes, unsigned};
+use crate::store::{Kind, deliveries, entries, events, hook_runs, leases, mails, nodes, unsigned};
 
 /// Takes over what ended processes left. With SQLite the lock proves that every other process has ended.
 ///
@@ -56,6 +56,8 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
     let waiting = scans::enqueue_own(app).await?;
     for node in nodes::all(app.store.db()).await?.iter().filter(|node| is_gone(node)) {
         deliveries::free_leases_of(app.store.db(), node).await?;
+        hook_runs::free_leases_of(app.store.db(), node).await?;
+        leases::free_of(app.store.db(), node).await?;
         nodes::delete(app.store.db(), node).await?;
         tracing::info!(node, waiting_for_scan = waiting, "took over what an ended process left");
     }
@@ -105,6 +107,12 @@ async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow::Result<()
             row.size = crate::store::big(len);
             row.sha256.clone_from(&sha256);
             seal_recovered(app, &row, (len, &sha256, mtime), now).await
+        }
+        // Staff's file still lies on the share and is taken over anew.
+        Found::Spooled(_) if row.protocol == publish::PROTOCOL => {
+            publish::forget(app, &row).await?;
+            with_app(app, move |app| app.vault.remove(&id)).await?;
+            Ok(())
         }
         Found::Spooled(len) => {
             row.size = crate::store::big(len);

@@ -37,7 +37,7 @@ pub(super) async fn sealed_repeat(
     let Some(mut row) = uploads::upload(tx.db(), id).await? else { return Ok(None) };
     row.size = store::big(size);
     sha256.clone_into(&mut row.sha256);
-    if row.state() != Some(UploadState::Receiving) {
+    if row.state() != Some(UploadState::Receiving) || row.protocol == super::publish::PROTOCOL {
         return Ok(None);
     }
     match repeat_of(&mut tx, &row, false, now).await? {

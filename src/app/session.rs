@@ -328,11 +328,23 @@ impl Session {
             let in_memory = vault::lies_in_memory(&file);
             Ok((Arc::new(file), size, in_memory))
         });
-        let (file, size, in_memory) =
-            opened.await.map_err(|e| self.internal("open content", &e))?;
+        let (file, size, in_memory) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) if self.is_purged(&entry.released_upload).await => {
+                tracing::debug!(%error, upload = entry.released_upload, "content is no longer kept");
+                return Err(Refusal::NoLongerKept);
+            }
+            Err(error) => return Err(self.internal("open content", &error)),
+        };
         let sent = metering::sent(self.protocol);
         let mtime = Timestamp(entry.mtime);
         Ok(Reader::Content(Content { file, size, mtime, in_memory, sent }))
+    }
+
+    /// Whether the time of a content is over.
+    async fn is_purged(&self, upload: &str) -> bool {
+        let row = uploads::upload(self.app.store.db(), upload).await;
+        row.is_ok_and(|row| row.is_some_and(|row| row.content != "kept"))
     }
 
     /// Size in bytes and SHA-256 (hex) of a released file, as they were when it was sealed.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::origin::{Origin, event_of};
 use super::repeat::sealed_repeat;
 use super::scanner::Scanner;
-use super::{App, with_app};
+use super::{App, publish, with_app};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;
 use crate::domain::refusal::Refusal;
@@ -136,6 +136,7 @@ pub(super) async fn sealed(
         let finding = finding_of(policy, None, "");
         let content_of = (size, sha256, mtime.0);
         let settle = uploads::seal_released_step(id, content_of, &finding, now);
+        let content = Event { kind: EventKind::UploadReleased, ..content };
         let steps = release_steps(app, (id, settle), &finding, (content, ms), now);
         return match finish_release(app, steps, ms).await? {
             Settled::Gone => Ok(taken_over(app, origin).await),
@@ -236,6 +237,7 @@ fn release_steps(
     (content, ms): (Event, u64),
     now: Timestamp,
 ) -> Vec<Step> {
+    let kind = content.kind;
     let mut event = content
         .with("verdict", finding.verdict)
         .with("signature", finding.signature.clone())
@@ -243,22 +245,16 @@ fn release_steps(
         .with("waived_by", finding.waived_by.clone())
         .with("reason", finding.reason.clone())
         .with("ms", ms);
-    event.kind = EventKind::UploadReleased;
+    event.kind = kind;
     let mut steps = vec![
         settle,
         entries::show_release_step(id, now),
         store::events::of_upload_step(id, "released", &event, now),
     ];
-    if app.hotfolder.is_some() {
-        let due = now.plus(app.config.hotfolder.delivery_delay);
-        let delivery = app.new_id();
-        steps.push(deliveries::insert_step(
-            delivery.as_str(),
-            id,
-            (MIRROR, "hotfolder"),
-            (due, now),
-        ));
-    }
+    // Also where nothing is pushed: somebody may pull.
+    let due = now.plus(app.config.hotfolder.delivery_delay);
+    let delivery = app.new_id();
+    steps.push(deliveries::insert_step(delivery.as_str(), id, (MIRROR, "hotfolder"), (due, now)));
     steps
 }
 
@@ -266,17 +262,20 @@ fn release_steps(
 async fn finish_release(app: &Arc<App>, steps: Vec<Step>, ms: u64) -> Result<Settled> {
     let done = app.store.run(steps).await?;
     let Some(row) = uploads::returned(done.first())? else { return Ok(Settled::Gone) };
-    let event = event_of(&row, EventKind::UploadReleased)
+    let event = event_of(&row, released_kind(&row.protocol))
         .with("ms", ms)
         .with("verdict", row.verdict.clone())
         .with("signature", row.signature.clone())
         .with("reason", row.reason.clone())
         .with("waived_by", row.waived_by.clone());
     logging::event(&event);
-    if app.hotfolder.is_some() {
-        app.mirror_wake.notify_one();
-    }
+    app.mirror_wake.notify_one();
     Ok(Settled::Released)
+}
+
+/// How a release is told: of a customer's file, or of one that staff put into the hotfolder.
+fn released_kind(protocol: &str) -> EventKind {
+    if protocol == publish::PROTOCOL { EventKind::FilePublished } else { EventKind::UploadReleased }
 }
 
 /// Writes the mirror's delivery of a release; due after `delivery_delay`.
@@ -310,7 +309,7 @@ pub(super) async fn release(
     let from = row.state().unwrap_or(UploadState::Scanning);
     let finding = finding_of(releasable, Some(row), scanner);
     let states = (from, UploadState::Released);
-    let content = event_of(row, EventKind::UploadReleased);
+    let content = event_of(row, released_kind(&row.protocol));
     let settle = uploads::settle_step(&row.id, states, &finding, now);
     let steps = release_steps(app, (&row.id, settle), &finding, (content, ms), now);
     finish_release(app, steps, ms).await

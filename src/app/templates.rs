@@ -13,7 +13,7 @@ use crate::template::mail as template;
 const ENGLISH: &str = " (en)";
 
 /// Subject in the first line, then an empty line, then the content: German, English.
-const DEFAULTS: [(MailKind, &str, &str); 6] = [
+const DEFAULTS: [(MailKind, &str, &str); 8] = [
     (
         MailKind::Access,
         include_str!("../../templates/mail/portalzugang.de.html"),
@@ -44,6 +44,16 @@ const DEFAULTS: [(MailKind, &str, &str); 6] = [
         include_str!("../../templates/mail/virenfund.de.html"),
         include_str!("../../templates/mail/virenfund.en.html"),
     ),
+    (
+        MailKind::VirusFoundLate,
+        include_str!("../../templates/mail/virenfund-kunde.de.html"),
+        include_str!("../../templates/mail/virenfund-kunde.en.html"),
+    ),
+    (
+        MailKind::FilesReady,
+        include_str!("../../templates/mail/daten-bereit.de.html"),
+        include_str!("../../templates/mail/daten-bereit.en.html"),
+    ),
 ];
 
 /// What is changed at a template; absent things stay.
@@ -71,8 +81,7 @@ impl App {
         let known = templates::templates(self.store.db()).await?;
         let now = self.now();
         for (kind, german, english) in DEFAULTS {
-            // A receipt for each batch is more than most customers want.
-            let status = if kind == MailKind::Receipt { "inactive" } else { "active" };
+            let status = status(kind.is_on_by_itself());
             for (name, text) in [
                 (kind.as_str().to_owned(), german),
                 (format!("{}{ENGLISH}", kind.as_str()), english),
@@ -87,7 +96,7 @@ impl App {
                     subject,
                     content,
                     owner: String::new(),
-                    status: status.to_owned(),
+                    status: status.clone(),
                     created: now.0,
                     updated: now.0,
                 };

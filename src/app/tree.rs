@@ -247,10 +247,12 @@ impl App {
             return Some(folder_attributes(Timestamp(row.mtime), is_writable));
         }
         let is_readable = row.released_size.is_some();
+        // What staff put there is shown once it is checked; nobody resumes it.
+        let current_size = row.current_size.filter(|_| is_writable);
         let file = |size, mtime| {
             Some(Attributes { kind: Kind::File, size, mtime, is_writable, is_readable })
         };
-        if let (Some(size), Some(state)) = (row.current_size, row.current_state.as_deref()) {
+        if let (Some(size), Some(state)) = (current_size, row.current_state.as_deref()) {
             let unfinished = matches!(state, "receiving" | "incomplete");
             let spooled = Id::parse(&row.current_upload).filter(|_| unfinished);
             let present = spooled.and_then(|id| self.vault.spool_len(&id));

@@ -447,7 +447,21 @@ impl Upload {
                 }
             }
         };
-        settled.map_or(Ok(Outcome::ScanPending), told)
+        match settled {
+            Some(settled) => told(settled),
+            None => {
+                self.note_pending().await;
+                Ok(Outcome::ScanPending)
+            }
+        }
+    }
+
+    /// Should a virus be found, the customer has to be told by mail.
+    async fn note_pending(&self) {
+        let id = self.origin.id.as_str();
+        if let Err(error) = uploads::set_told_pending(self.app.store.db(), id).await {
+            tracing::warn!(%error, upload = id, "it could not be noted that the client was answered before the verdict");
+        }
     }
 
     /// The last piece, the hash, and the move into the vault.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::App;
+use super::settle::MIRROR;
 use super::tree::is_temporary;
 use crate::domain::account::Language;
 use crate::domain::time::Timestamp;
@@ -99,9 +100,17 @@ async fn released(
     (name, language): (&str, Language),
     now: Timestamp,
 ) -> store::Result<Words> {
+    if row.protocol == super::publish::PROTOCOL {
+        return Ok(word(language, "für Sie bereitgestellt", "ready for you").to_owned().into());
+    }
     let placed = deliveries::of_upload(app.store.db(), &row.id).await?;
-    let delivered_as = placed.iter().find(|d| d.state == "done").map(|d| d.placed_name.clone());
-    if let Some(placed_name) = delivered_as {
+    let delivery = placed.into_iter().find(|d| d.consumer == MIRROR && d.state == "done");
+    if delivery.as_ref().is_some_and(|d| d.taken != 0) {
+        return Ok(word(language, "in Bearbeitung genommen", "taken into production")
+            .to_owned()
+            .into());
+    }
+    if let Some(placed_name) = delivery.map(|d| d.placed_name) {
         let old = placed_name.rsplit('/').next().unwrap_or_default().to_owned();
         let is_renamed = crate::domain::hotname::safe_file_name(name).as_str() != old;
         let state = match (language, is_renamed) {

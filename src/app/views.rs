@@ -12,8 +12,10 @@ use crate::store::clients::{ClientRow, ContactRow};
 use crate::store::deliveries::DeliveryRow;
 use crate::store::events::EventRow;
 use crate::store::guard::BanRow;
+use crate::store::hook_runs::HookRunRow;
 use crate::store::mails::MailRow;
 use crate::store::orders::{ProjectRow, TicketRow};
+use crate::store::published::{HoldRow, PublishedRow};
 use crate::store::templates::{SignatureRow, TemplateRow, UserRow};
 use crate::store::tokens::TokenRow;
 use crate::store::unsigned;
@@ -194,6 +196,33 @@ pub fn token(row: &TokenRow) -> Value {
     json!({
         "id": row.id, "name": row.name, "scope": row.scope, "last_used": time(row.last_used),
         "created": time(row.created), "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn hook_run(row: &HookRunRow) -> Value {
+    json!({
+        "id": row.id, "event_seq": row.event_seq, "event": row.event, "consumer": row.consumer,
+        "target": row.target, "upload_id": text(&row.upload_id), "state": row.state, "attempts": row.attempts,
+        "next_try": if row.state == "pending" { time(row.next_try) } else { Value::Null },
+        "last_error": text(&row.last_error), "output": text(&row.output), "ms": row.ms,
+        "payload": object(&row.payload), "created": time(row.created), "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn publish_hold(row: &HoldRow) -> Value {
+    json!({
+        "project_no": row.project_no, "folder": row.folder, "missing": row.missing, "total": row.total,
+        "confirmed": row.confirmed != 0, "created": time(row.created), "updated": time(row.updated),
+    })
+}
+
+#[must_use]
+pub fn published_file(folder: &str, row: &PublishedRow) -> Value {
+    json!({
+        "folder": folder, "path": row.path, "size": unsigned(row.size), "mtime": time(row.mtime),
+        "upload_id": row.upload_id, "state": row.upload_state,
     })
 }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{App, activation, control, import_folder, mails, mirror, recovery, scanner, scans};
+use super::{
+    App, activation, batches, control, hand_on, hooks, import_folder, mails, mirror, recovery,
+    retention, scanner, scans, share_watch,
+};
 use crate::domain::account::{AccountName, Status};
 use crate::store::{Kind, accounts, events, guard, nodes, web_sessions};
 
@@ -21,6 +24,11 @@ pub fn start(app: &Arc<App>, control_socket: PathBuf) {
     app.tasks.spawn(scans::run(Arc::clone(app)));
     app.tasks.spawn(mirror::run(Arc::clone(app)));
     mails::start(app);
+    app.tasks.spawn(hand_on::run(Arc::clone(app)));
+    app.tasks.spawn(hooks::run(Arc::clone(app)));
+    app.tasks.spawn(batches::run(Arc::clone(app)));
+    app.tasks.spawn(share_watch::run(Arc::clone(app)));
+    app.tasks.spawn(retention::run(Arc::clone(app)));
     app.tasks.spawn(activation::run(Arc::clone(app)));
     app.tasks.spawn(import_folder::run(Arc::clone(app)));
     app.tasks.spawn(clear(Arc::clone(app)));
@@ -112,9 +120,12 @@ async fn apply(app: &Arc<App>, kind: &str, key: &str) {
         }
         "delivery" => app.mirror_wake.notify_one(),
         "mail" => app.mails_wake.notify_one(),
+        "hook" => app.hooks_wake.notify_one(),
         "ban" => app.guard_wake.notify_one(),
         // Projects and clients are read anew, beyond what is remembered for a moment.
         _ => {
+            // A project that is over has contents that may go.
+            app.retention_wake.notify_one();
             app.recent.projects.clear();
             app.recent.tickets.clear();
             app.recent.folders.clear();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::mail_args::{MailCommand, SignatureCommand, TemplateCommand, UserCommand};
+use super::workflow_args::{HookCommand, PublishCommand, PullArgs};
 use crate::domain::account::Language;
 
 /// Customer portal of print shops: SFTP in, scanned by clamd, delivered to the hotfolder exactly once.
@@ -76,6 +77,14 @@ pub(super) enum Command {
     /// Tokens of the order API
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Hooks and webhooks: what they did, and trying them
+    #[command(subcommand)]
+    Hook(HookCommand),
+    /// Files of staff that the customer sees
+    #[command(subcommand)]
+    Publish(PublishCommand),
+    /// Bring deliveries of a portal in a DMZ into the hotfolder here, and staff's files back
+    Pull(PullArgs),
     /// The audit trail
     Events(EventsFilter),
     /// Addresses that are banned after failed logins

@@ -6,8 +6,11 @@ mod mail;
 mod mail_args;
 mod operate;
 mod print;
+mod pull;
 mod registry;
 mod service;
+mod workflow;
+mod workflow_args;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,7 +71,7 @@ async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
     }
     let loaded = load(args.config.as_deref())?;
     let context = Context { printer, loaded, clock, is_verbose: args.verbose };
-    if !matches!(args.command, Command::Serve) {
+    if !matches!(args.command, Command::Serve | Command::Pull(_)) {
         start_quiet_log(&context);
     }
     match args.command {
@@ -88,6 +91,9 @@ async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
         Command::Signature(command) => mail::signature(&context, command).await?,
         Command::User(command) => mail::user(&context, command).await?,
         Command::Token(command) => registry::token(&context, command).await?,
+        Command::Hook(command) => return workflow::hook(&context, command).await,
+        Command::Publish(command) => workflow::publish(&context, command).await?,
+        Command::Pull(args) => return Box::pin(pull::run(&context, args)).await,
         Command::Events(filter) => operate::events(&context, filter).await?,
         Command::Ban(command) => operate::ban(&context, command).await?,
         Command::Demo(_) => {}

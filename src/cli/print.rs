@@ -90,6 +90,11 @@ fn print_table(table: &[Vec<String>]) {
     }
 }
 
+/// A line of others' making, as it may stand on a terminal.
+pub(super) fn plain(line: &str) -> String {
+    line.chars().map(|c| if c == '\t' { c } else { printable(c) }).collect()
+}
+
 /// A line on standard output; a closed pipe ends quietly.
 pub(super) fn out(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();

@@ -8,22 +8,8 @@ use toml::de::{DeTable, DeValue};
 use super::load::{ConfigError, Source};
 use super::value::quoted;
 
-/// Keys of spec section 4 that a later version will know.
-const LATER: [&str; 11] = [
-    "hotfolder.publish",
-    "retention.keep_delivered",
-    "retention.quarantine",
-    "retention.events",
-    "retention.mails",
-    "hooks.dir",
-    "hooks.timeout",
-    "webhook",
-    "webhook.url",
-    "webhook.events",
-    "webhook.secret",
-];
-
-const LATER_TEXT: &str = "not part of this version of ptportal; remove it";
+/// What `[[webhook]]` takes; the sections are counted, so these keys are known by their pattern.
+const WEBHOOK_KEYS: [&str; 3] = ["url", "events", "secret"];
 
 /// A value as it was written, before it has a meaning.
 #[derive(Debug, Clone)]
@@ -188,6 +174,10 @@ impl Settings {
         Ok(settings)
     }
 
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.0.keys().any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    }
+
     pub(super) fn take(&mut self, key: &str) -> Option<Given> {
         self.0.remove(key)
     }
@@ -195,6 +185,16 @@ impl Settings {
     fn flatten(&mut self, bytes: &[u8], prefix: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let key = format!("{prefix}{}", segment(name.get_ref()));
+            if key == "webhook"
+                && let Some(entries) = value.get_ref().as_array()
+            {
+                for (index, entry) in entries.iter().enumerate() {
+                    if let Some(inner) = entry.get_ref().as_table() {
+                        self.flatten(bytes, &format!("webhook[{index}]."), inner);
+                    }
+                }
+                continue;
+            }
             match value.get_ref().as_table() {
                 Some(inner) if !inner.is_empty() => {
                     self.flatten(bytes, &format!("{key}."), inner);
@@ -215,20 +215,38 @@ pub(super) fn overlay(
     environment: Vec<(String, String)>,
     known: &[String],
 ) -> Result<(), ConfigError> {
-    let all: Vec<&str> = known.iter().map(String::as_str).chain(LATER).collect();
     for (name, text) in environment {
         let Some(rest) = name.strip_prefix("PTPORTAL_") else { continue };
         if rest == "CONFIG" || rest.starts_with("TEST_") {
             continue;
         }
-        if let Some(key) = all.iter().find(|key| variable(key) == name) {
-            settings.0.insert((*key).to_owned(), Given::InVariable { name, text });
+        if let Some(key) = known.iter().find(|key| variable(key) == name) {
+            settings.0.insert(key.clone(), Given::InVariable { name, text });
+        } else if let Some(key) = webhook_variable(rest) {
+            settings.0.insert(key, Given::InVariable { name, text });
         } else if let Some(problem) = objection_to_variable(rest, known) {
             let key = dotted(rest);
             return Err(ConfigError::Key { place: name, key, problem });
         }
     }
     Ok(())
+}
+
+/// `WEBHOOK__0__SECRET` is `webhook[0].secret`: secrets need not stand in the file.
+fn webhook_variable(rest: &str) -> Option<String> {
+    let (index, name) = rest.strip_prefix("WEBHOOK__")?.split_once("__")?;
+    let index: usize = index.parse().ok()?;
+    let key = WEBHOOK_KEYS.into_iter().find(|key| key.to_uppercase() == name)?;
+    Some(format!("webhook[{index}].{key}"))
+}
+
+/// Whether a key is one of a `[[webhook]]`.
+fn is_webhook_key(key: &str) -> bool {
+    let Some((index, name)) = key.strip_prefix("webhook[").and_then(|rest| rest.split_once("]."))
+    else {
+        return false;
+    };
+    index.parse::<usize>().is_ok() && WEBHOOK_KEYS.contains(&name)
 }
 
 /// Why a variable after `PTPORTAL_` that is no key's is refused; none if it is not ours.
@@ -276,17 +294,24 @@ pub(super) fn refuse_unknown(
 }
 
 fn objection(key: &str, given: &Given, known: &[String]) -> Option<String> {
-    if known.iter().any(|known| known == key) {
+    if known.iter().any(|known| known == key) || is_webhook_key(key) {
         return None;
+    }
+    if key == "webhook" || key.starts_with("webhook.") {
+        return Some(
+            "there may be several: write [[webhook]] and its keys on the lines below it".to_owned(),
+        );
+    }
+    if let Some((_, name)) = key.strip_prefix("webhook[").and_then(|rest| rest.split_once("].")) {
+        return Some(format!(
+            "{name} is not known here; a webhook has {}",
+            WEBHOOK_KEYS.join(", ")
+        ));
     }
     let begins = |name: &str| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
     if known.iter().any(|name| begins(name)) {
         return (!given.is_table())
             .then(|| format!("is a section; write [{key}] and its keys on the lines below it"));
-    }
-    // A section of a later version, even if it is empty.
-    if LATER.into_iter().any(|name| name == key || begins(name)) {
-        return Some(LATER_TEXT.to_owned());
     }
     Some(match nearest(key, known) {
         Some(name) => format!("unknown key; did you mean {name}?"),

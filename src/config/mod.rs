@@ -22,6 +22,7 @@ use glob::Pattern;
 
 use crate::domain::account::{Language, Network};
 use crate::domain::base_url::BaseUrl;
+use crate::domain::event::EventKind;
 
 pub use crate::domain::verdict::{OnEncrypted, OnOversize};
 
@@ -46,6 +47,11 @@ pub struct Config {
     pub limits: Limits,
     pub log: Log,
     pub mail: Mail,
+    pub batch: Batch,
+    pub jobticket: JobTicket,
+    pub retention: Retention,
+    pub hooks: Hooks,
+    pub webhooks: Vec<Webhook>,
 }
 
 impl Config {
@@ -127,6 +133,80 @@ pub struct Api {
 pub struct Mail {
     /// PTworkflow's own file; missing: mails become .eml files.
     pub client_ini: PathBuf,
+    /// Who reads internal mails; none: the template's user, else the mail account itself.
+    pub operators: Vec<String>,
+}
+
+/// `[batch]`: files of one project that arrive together (spec section 13).
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Without a further file for this long a batch is complete.
+    pub quiet: Duration,
+}
+
+/// `[jobticket]` (spec section 13).
+#[derive(Debug, Clone)]
+pub struct JobTicket {
+    pub format: TicketFormat,
+    pub per: TicketPer,
+    /// `{stem}.xml` or `{name}.xml`; contains one of the two.
+    pub name: String,
+    /// A template of one's own instead of the built-in one.
+    pub template: Option<PathBuf>,
+    /// The internal mail carries the ticket of its files.
+    pub attach: bool,
+}
+
+/// What a job ticket is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketFormat {
+    Off,
+    /// The portal's own flat schema.
+    Xml,
+    /// CIP4's XJDF 2.
+    Xjdf,
+}
+
+/// What one job ticket tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketPer {
+    File,
+    Batch,
+}
+
+/// `[retention]` (spec section 4); zero is never.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Bytes of delivered files.
+    pub keep_delivered: Duration,
+    pub quarantine: Duration,
+    pub events: Duration,
+    pub mails: Duration,
+}
+
+/// `[hooks]` (spec section 4).
+#[derive(Debug, Clone)]
+pub struct Hooks {
+    /// Holds a folder for each event.
+    pub dir: PathBuf,
+    pub timeout: Duration,
+}
+
+/// One `[[webhook]]` (spec section 4).
+#[derive(Clone)]
+pub struct Webhook {
+    /// `http://` or `https://`, without credentials.
+    pub url: String,
+    /// At least one.
+    pub events: Vec<EventKind>,
+    /// The key of the signature, decoded.
+    pub secret: Vec<u8>,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// `[admin]` (spec section 4).
@@ -200,6 +280,12 @@ pub struct Hotfolder {
     pub ticket_folders: bool,
     /// Delivers also what repeats the latest version (spec section 7).
     pub deliver_repeats: bool,
+    /// Folders whose files appear in the customer's tree; some of `portal.folders`, never the first.
+    pub publish: Vec<String>,
+    /// A delivered file that lies longer is told as waiting; zero: never.
+    pub waiting_after: Duration,
+    /// How often the share is looked through for what staff and consumers did.
+    pub poll: Duration,
 }
 
 /// What happens when the name is taken in the hotfolder (spec section 4, `hotfolder.on_conflict`).

@@ -191,6 +191,19 @@ impl Reader {
         self.parsed_list(key, default, value::pattern)
     }
 
+    /// Whether anything of a section was given.
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.settings.has_section(name)
+    }
+
+    /// Whether a key that was read is as it is by itself.
+    pub(super) fn is_default(&self, key: &str) -> bool {
+        self.origins
+            .iter()
+            .find(|origin| origin.key == key)
+            .is_none_or(|origin| origin.source == Source::Default)
+    }
+
     /// A problem with a key that was read.
     pub(super) fn refuse(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let origin = self.origins.iter().find(|origin| origin.key == key);
@@ -225,6 +238,9 @@ impl Reader {
 /// The value for the eyes of an operator, without secrets.
 fn shown(key: &str, value: &Raw) -> String {
     match value {
+        Raw::Text(secret) if key.ends_with("].secret") && !secret.is_empty() => {
+            "\"***\"".to_owned()
+        }
         Raw::Text(url) if key == "database.url" => value::quoted(&value::masked_url(url)),
         Raw::Text(_)
         | Raw::Number(_)

@@ -6,9 +6,11 @@ use super::load::ConfigError;
 use super::reader::Reader;
 use super::value::{self, GIB, MIB};
 use super::{
-    Admin, Api, ClamdAddress, Config, Database, Ftps, Hotfolder, Limits, Log, LogFormat, Mail,
-    OnConflict, OnEncrypted, OnOversize, Portal, Scan, Sftp, Transport, Web,
+    Admin, Api, Batch, ClamdAddress, Config, Database, Ftps, Hooks, Hotfolder, JobTicket, Limits,
+    Log, LogFormat, Mail, OnConflict, OnEncrypted, OnOversize, Portal, Retention, Scan, Sftp,
+    TicketFormat, TicketPer, Transport, Web, Webhook,
 };
+use crate::domain::event::EventKind;
 
 use crate::domain::account::Network;
 use crate::domain::base_url::BaseUrl;
@@ -25,7 +27,7 @@ const TEMPORARY_NAMES: [&str; 7] = [
 ];
 
 pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
-    Ok(Config {
+    let mut config = Config {
         language: reader.parsed("language", "de", str::parse)?,
         data_dir: reader.path("data_dir", "data")?,
         database: Database { url: reader.parsed("database.url", "", value::database_url)? },
@@ -57,7 +59,69 @@ pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
         portal: portal(reader)?,
         limits: limits(reader)?,
         log: log(reader)?,
-        mail: Mail { client_ini: reader.path("mail.client_ini", "client.ini")? },
+        mail: Mail {
+            client_ini: reader.path("mail.client_ini", "client.ini")?,
+            operators: reader.parsed_list("mail.operators", &[], value::mail_address)?,
+        },
+        batch: Batch { quiet: reader.lasting("batch.quiet", "2m")? },
+        jobticket: jobticket(reader)?,
+        retention: Retention {
+            keep_delivered: reader.duration("retention.keep_delivered", "30d")?,
+            quarantine: reader.duration("retention.quarantine", "90d")?,
+            events: reader.duration("retention.events", "2y")?,
+            mails: reader.duration("retention.mails", "180d")?,
+        },
+        hooks: Hooks {
+            dir: reader.path("hooks.dir", "hooks")?,
+            timeout: reader.lasting("hooks.timeout", "60s")?,
+        },
+        webhooks: webhooks(reader)?,
+    };
+    settle_publish(reader, &mut config)?;
+    Ok(config)
+}
+
+fn jobticket(reader: &mut Reader) -> Result<JobTicket, ConfigError> {
+    let formats =
+        [("off", TicketFormat::Off), ("xml", TicketFormat::Xml), ("xjdf", TicketFormat::Xjdf)];
+    Ok(JobTicket {
+        format: reader.choice("jobticket.format", "off", &formats)?,
+        per: reader.choice(
+            "jobticket.per",
+            "file",
+            &[("file", TicketPer::File), ("batch", TicketPer::Batch)],
+        )?,
+        name: reader.parsed("jobticket.name", "{stem}.xml", value::ticket_name)?,
+        template: reader.path_or_none("jobticket.template", "")?,
+        attach: reader.switch("jobticket.attach", true)?,
+    })
+}
+
+/// Every `[[webhook]]`, in the order of the file.
+fn webhooks(reader: &mut Reader) -> Result<Vec<Webhook>, ConfigError> {
+    let mut webhooks = Vec::new();
+    while reader.has_section(&format!("webhook[{}]", webhooks.len())) {
+        let key = |name: &str| format!("webhook[{}].{name}", webhooks.len());
+        let events = reader.parsed_list(&key("events"), &[], hookable_event)?;
+        if events.is_empty() {
+            return Err(reader.refuse(
+                &key("events"),
+                "names no event; write for example [\"upload.delivered\"]",
+            ));
+        }
+        webhooks.push(Webhook {
+            url: reader.parsed(&key("url"), "", value::webhook_url)?,
+            events,
+            secret: reader.parsed(&key("secret"), "", value::webhook_secret)?,
+        });
+    }
+    Ok(webhooks)
+}
+
+fn hookable_event(text: &str) -> Result<EventKind, String> {
+    EventKind::HOOKABLE.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
+        let all: Vec<&str> = EventKind::HOOKABLE.iter().map(|kind| kind.as_str()).collect();
+        format!("{} is none of {}", value::quoted(text), all.join(", "))
     })
 }
 
@@ -169,7 +233,42 @@ fn hotfolder(reader: &mut Reader) -> Result<Hotfolder, ConfigError> {
         rename_follows: reader.switch("hotfolder.rename_follows", false)?,
         ticket_folders: reader.switch("hotfolder.ticket_folders", false)?,
         deliver_repeats: reader.switch("hotfolder.deliver_repeats", false)?,
+        publish: reader.parsed_list(PUBLISH, &["In Bearbeitung", "Final"], value::folder_name)?,
+        waiting_after: reader.duration("hotfolder.waiting_after", "0")?,
+        poll: reader.lasting("hotfolder.poll", "10s")?,
     })
+}
+
+const PUBLISH: &str = "hotfolder.publish";
+
+/// Which folders lead back to the customer. Who names folders of their own and says nothing here means all but the first.
+fn settle_publish(reader: &Reader, config: &mut Config) -> Result<(), ConfigError> {
+    let readable = config.portal.folders.get(1..).unwrap_or_default();
+    let publish = &mut config.hotfolder.publish;
+    // Else the files of one order, or a customer's own, would come back as another's.
+    let tells_apart = ["{project_no}", "{folder}"]
+        .iter()
+        .all(|placeholder| config.hotfolder.layout.contains(placeholder));
+    if reader.is_default(PUBLISH) {
+        *publish = if tells_apart { readable.to_vec() } else { Vec::new() };
+        return Ok(());
+    }
+    if !tells_apart && !publish.is_empty() {
+        return Err(reader.refuse(
+            PUBLISH,
+            "needs {project_no} and {folder} in hotfolder.layout, so that it is known whose files they are",
+        ));
+    }
+    match publish.iter().find(|name| !readable.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(reader.refuse(
+            PUBLISH,
+            format!(
+                "{} is not one of portal.folders, or is the first, which takes uploads",
+                value::quoted(name)
+            ),
+        )),
+    }
 }
 
 fn portal(reader: &mut Reader) -> Result<Portal, ConfigError> {

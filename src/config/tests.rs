@@ -210,16 +210,47 @@ fn unknown_keys_are_refused() {
 }
 
 #[test]
-fn keys_of_later_versions_are_named_as_such() {
-    for toml in [
-        "[hotfolder]\npublish = []",
-        "[retention]\nevents = \"2y\"",
-        "[hooks]\ndir = \"hooks\"",
-        "[[webhook]]\nurl = \"https://example.org\"",
-        "[hooks]",
-    ] {
-        check_error(toml, &["not part of this version of ptportal"]);
+fn sections_of_the_workflow_are_checked() {
+    let hooked = |rest: &str| {
+        format!(
+            "[[webhook]]\nurl = \"https://a.example/in\"\nevents = [\"upload.delivered\"]\n{rest}"
+        )
+    };
+    let one = read(&hooked("secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""), &[]).unwrap();
+    assert_eq!(one.config.webhooks.len(), 1);
+    assert_eq!(one.config.webhooks[0].secret.len(), 24);
+    assert!(one.origins.iter().all(|origin| !origin.value.contains("MfKQ9")), "secrets are masked");
+    let secret = [("PTPORTAL_WEBHOOK__0__SECRET", "not base64, but long enough")];
+    assert_eq!(read(&hooked(""), &secret).unwrap().config.webhooks[0].secret.len(), 27);
+    check_error(&hooked(""), &["webhook[0].secret", "too short", "openssl"]);
+    check_error(&hooked("secret = \"whsec_%\""), &["ptportal.toml:4: webhook[0].secret", "base64"]);
+    check_error(&hooked("color = 1"), &["webhook[0].color", "url, events, secret"]);
+    check_error("[webhook]\nurl = \"x\"", &["write [[webhook]]"]);
+    check_error("webhook = 1", &["write [[webhook]]"]);
+    check_error("[[webhook]]\nevents = [\"upload.sent\"]", &["upload.sent", "upload.delivered"]);
+    check_error("[[webhook]]\nurl = \"https://a.example\"", &["names no event"]);
+    for url in ["ftp://a", "https://", "https://u:p@a.example", "https://a b"] {
+        let text = format!("[[webhook]]\nevents = [\"upload.delivered\"]\nurl = \"{url}\"");
+        check_error(&text, &["webhook[0].url", "https://host/path"]);
     }
+    check_error("[hotfolder]\npublish = [\"Eingehend\"]", &["hotfolder.publish", "takes uploads"]);
+    check_error("[hotfolder]\npublish = [\"Proofs\"]", &["not one of portal.folders"]);
+    let flat = "[hotfolder]\nlayout = \"{client_no}/{folder}\"\n";
+    assert!(read(flat, &[]).unwrap().config.hotfolder.publish.is_empty());
+    check_error(&format!("{flat}publish = [\"Final\"]"), &["{project_no} and {folder}"]);
+    let own = read("[portal]\nfolders = [\"Daten\", \"Korrektur\"]", &[]).unwrap();
+    assert_eq!(own.config.hotfolder.publish, ["Korrektur"]);
+    assert!(read("[hotfolder]\npublish = []", &[]).unwrap().config.hotfolder.publish.is_empty());
+    check_error("[jobticket]\nformat = \"jdf\"", &["off, xml, xjdf"]);
+    check_error("[jobticket]\nname = \"ticket.xml\"", &["{stem}.xml or {name}.xml"]);
+    check_error("[mail]\noperators = [\"Vorstufe\"]", &["mail.operators", "is not an address"]);
+    check_error("[retention]\nevents = \"sometimes\"", &["is not a duration"]);
+    check_error("[batch]\nquiet = \"0\"", &["longer than zero"]);
+    check_error("[hooks]\ntimeout = \"0s\"", &["longer than zero"]);
+}
+
+#[test]
+fn services_that_strangers_reach_need_to_be_meant() {
     check_error("[web]\nlisten = [\"[::]:8080\"]", &["passwords in clear", "web.tls = true"]);
     check_error("[web]\nbase_url = \"portal\"", &["ptportal.toml:2: web.base_url", "https://"]);
     check_error("[web]\ntrusted_proxies = [\"lan\"]", &["web.trusted_proxies", "192.0.2.0/24"]);

@@ -172,6 +172,55 @@ pub(super) fn line(text: &str) -> Result<String, String> {
     Ok(text.trim().to_owned())
 }
 
+pub(super) fn mail_address(text: &str) -> Result<String, String> {
+    if crate::domain::mail::is_address(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{} is not an address; write for example vorstufe@druckerei.example", quoted(text)))
+}
+
+/// `{stem}.xml`: what the file's name becomes.
+pub(super) fn ticket_name(text: &str) -> Result<String, String> {
+    let stripped = text.replace("{stem}", "x").replace("{name}", "x");
+    let is_plain =
+        !stripped.contains(['{', '}', '/', '\\']) && !stripped.contains(char::is_control);
+    if stripped != text && is_plain && stripped != "x" {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{} is not a name for tickets; write {{stem}}.xml or {{name}}.xml", quoted(text)))
+}
+
+/// Only what can be called: no credentials in the address, because it is shown in lists.
+pub(super) fn webhook_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    let is_url = host.is_some_and(|host| !host.is_empty() && !host.contains('@'));
+    if is_url && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{} is not an address for webhooks; write https://host/path, without user or password",
+        quoted(text)
+    ))
+}
+
+/// Standard Webhooks: base64, with or without `whsec_`; other text counts as it is.
+pub(super) fn webhook_secret(text: &str) -> Result<Vec<u8>, String> {
+    let decode = |text: &str| data_encoding::BASE64.decode(text.as_bytes()).ok();
+    let key = match text.strip_prefix("whsec_") {
+        Some(encoded) => decode(encoded)
+            .ok_or_else(|| "begins with whsec_, but what follows is not base64".to_owned())?,
+        None => decode(text).unwrap_or_else(|| text.as_bytes().to_vec()),
+    };
+    if key.len() < 16 {
+        return Err(
+            "is too short to sign with; make one with: echo whsec_$(openssl rand -base64 32)"
+                .to_owned(),
+        );
+    }
+    Ok(key)
+}
+
 pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     if text.is_empty() {
         return Err("\"\" is not a pattern; remove the entry".to_owned());

@@ -41,6 +41,15 @@ pub enum EventKind {
     DeliveryCancelled,
     DeliveryStuck,
     DeliverySuperseded,
+    ProjectExpired,
+    FilePublished,
+    FileWithdrawn,
+    PublishHeld,
+    DeliveryTaken,
+    DeliveryWaiting,
+    HookFailed,
+    TicketPlaced,
+    ContentPurged,
     FolderChanged,
     ScannerAway,
     ScannerReady,
@@ -85,11 +94,51 @@ impl EventKind {
         Self::DeliveryCancelled,
         Self::DeliveryStuck,
         Self::DeliverySuperseded,
+        Self::ProjectExpired,
+        Self::FilePublished,
+        Self::FileWithdrawn,
+        Self::PublishHeld,
+        Self::DeliveryTaken,
+        Self::DeliveryWaiting,
+        Self::HookFailed,
+        Self::TicketPlaced,
+        Self::ContentPurged,
         Self::FolderChanged,
         Self::ScannerAway,
         Self::ScannerReady,
         Self::ProtocolError,
     ];
+
+    /// What hooks and webhooks are called for (spec section 13).
+    pub const HOOKABLE: &'static [Self] = &[
+        Self::ProjectCreated,
+        Self::ProjectClosed,
+        Self::ProjectExpired,
+        Self::TicketCreated,
+        Self::AccountCreated,
+        Self::AccountActivated,
+        Self::LoginFailed,
+        Self::LoginBanned,
+        Self::UploadReleased,
+        Self::UploadInfected,
+        Self::UploadHeld,
+        Self::UploadRejected,
+        Self::UploadIncomplete,
+        Self::UploadDeleted,
+        Self::UploadRepeated,
+        Self::UploadDelivered,
+        Self::DeliveryStuck,
+        Self::DeliveryTaken,
+        Self::DeliveryWaiting,
+        Self::FilePublished,
+        Self::FileWithdrawn,
+        Self::PublishHeld,
+    ];
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+    }
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -130,6 +179,15 @@ impl EventKind {
             Self::DeliveryCancelled => "delivery.cancelled",
             Self::DeliveryStuck => "delivery.stuck",
             Self::DeliverySuperseded => "delivery.superseded",
+            Self::ProjectExpired => "project.expired",
+            Self::FilePublished => "file.published",
+            Self::FileWithdrawn => "file.withdrawn",
+            Self::PublishHeld => "publish.held",
+            Self::DeliveryTaken => "delivery.taken",
+            Self::DeliveryWaiting => "delivery.waiting",
+            Self::HookFailed => "hook.failed",
+            Self::TicketPlaced => "jobticket.placed",
+            Self::ContentPurged => "content.purged",
             Self::FolderChanged => "folder.changed",
             Self::ScannerAway => "scanner.away",
             Self::ScannerReady => "scanner.ready",

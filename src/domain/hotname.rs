@@ -124,6 +124,12 @@ pub fn portal_folder_name(text: &str) -> String {
     }
 }
 
+/// Whether a text is a relative path without steps upwards, as a placed file's is.
+pub fn is_below(path: &str) -> bool {
+    let is_name = |part: &str| !matches!(part, "" | "." | "..");
+    path.len() < 4096 && !path.contains('\0') && path.split('/').all(is_name)
+}
+
 fn make_safe(name: &str, split: fn(&str) -> (&str, &str)) -> SafeName {
     let original: String = name.nfc().collect();
     let safe = replace(&original);
@@ -291,6 +297,14 @@ mod tests {
             && !name.ends_with([' ', '.', '\u{a0}'])
             && !devices.contains(&base.as_str())
             && !is_port
+    }
+
+    #[test]
+    fn places_lie_below_the_hotfolder() {
+        assert!(is_below("1001/2026-0815/Eingehend/a.pdf"));
+        for bad in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/.", "a\0"] {
+            assert!(!is_below(bad), "{bad:?}");
+        }
     }
 
     #[test]

@@ -15,16 +15,22 @@ pub enum MailKind {
     Receipt,
     /// To operators: a virus was refused.
     VirusFound,
+    /// To the customer: a virus was found after the upload had been answered.
+    VirusFoundLate,
+    /// To the customer: staff have put files into a folder.
+    FilesReady,
 }
 
 impl MailKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Access,
         Self::UploadRequest,
         Self::NewPassword,
         Self::DataArrived,
         Self::Receipt,
         Self::VirusFound,
+        Self::VirusFoundLate,
+        Self::FilesReady,
     ];
 
     /// The name of the template.
@@ -37,6 +43,36 @@ impl MailKind {
             Self::DataArrived => "Hotfolder Dateneingang",
             Self::Receipt => "Hotfolder Empfangsbestätigung",
             Self::VirusFound => "Hotfolder Virenfund",
+            Self::VirusFoundLate => "Hotfolder Virenfund Kunde",
+            Self::FilesReady => "Hotfolder Daten bereit",
+        }
+    }
+
+    /// Whether operators get it: it does not depend on the customer's account.
+    #[must_use]
+    pub const fn is_internal(self) -> bool {
+        match self {
+            Self::DataArrived | Self::VirusFound => true,
+            Self::Access
+            | Self::UploadRequest
+            | Self::NewPassword
+            | Self::Receipt
+            | Self::VirusFoundLate
+            | Self::FilesReady => false,
+        }
+    }
+
+    /// Whether it is sent before anybody switches it on: what goes to customers for every batch is not.
+    #[must_use]
+    pub const fn is_on_by_itself(self) -> bool {
+        match self {
+            Self::Receipt | Self::FilesReady => false,
+            Self::Access
+            | Self::UploadRequest
+            | Self::NewPassword
+            | Self::DataArrived
+            | Self::VirusFound
+            | Self::VirusFoundLate => true,
         }
     }
 
@@ -51,7 +87,12 @@ impl MailKind {
         match self {
             Self::Access => Some(TokenPlace::FirstLink),
             Self::NewPassword => Some(TokenPlace::Link),
-            Self::UploadRequest | Self::DataArrived | Self::Receipt | Self::VirusFound => None,
+            Self::UploadRequest
+            | Self::DataArrived
+            | Self::Receipt
+            | Self::VirusFound
+            | Self::VirusFoundLate
+            | Self::FilesReady => None,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod mail;
 pub mod order;
 pub mod password;
 pub mod path;
+pub mod publish;
 pub mod refusal;
 pub mod time;
 pub mod upload;

@@ -15,6 +15,8 @@ pub enum Refusal {
     ReadOnly,
     /// Only released files are readable.
     NotReleased,
+    /// Delivered, and its time here is over.
+    NoLongerKept,
     BadName(NameError),
     /// Someone else is writing this name now.
     Busy,
@@ -73,6 +75,7 @@ impl Refusal {
             Self::AlreadyExists => "already-exists",
             Self::ReadOnly => "read-only",
             Self::NotReleased => "not-released",
+            Self::NoLongerKept => "no-longer-kept",
             Self::BadName(_) => "bad-name",
             Self::Busy => "busy",
             Self::TakenOver => "taken-over",
@@ -122,6 +125,7 @@ impl Refusal {
             | Self::BadHandle => true,
             Self::ReadOnly
             | Self::NotReleased
+            | Self::NoLongerKept
             | Self::BadName(_)
             | Self::Busy
             | Self::TakenOver
@@ -158,6 +162,7 @@ impl Refusal {
             Self::AlreadyExists => "Dieser Name existiert schon. Bitte einen anderen wählen.".to_owned(),
             Self::ReadOnly => "Hier kann nur gelesen werden. Bitte Dateien in den Ordner „Eingehend“ des Auftrags legen.".to_owned(),
             Self::NotReleased => "Diese Datei ist noch nicht geprüft und freigegeben. Bitte später noch einmal versuchen.".to_owned(),
+            Self::NoLongerKept => "Diese Datei wurde an die Produktion übergeben und wird hier nicht mehr aufbewahrt. Wird sie noch gebraucht, bitte die Druckerei anrufen; eine neue Fassung bitte vollständig senden.".to_owned(),
             Self::BadName(error) => error.german(),
             Self::Busy => "In diese Datei wird gerade von einer anderen Verbindung geschrieben. Bitte warten und noch einmal senden.".to_owned(),
             Self::TakenOver => "Eine neuere Verbindung hat diese Datei übernommen. Hier ist nichts mehr zu tun.".to_owned(),
@@ -192,6 +197,7 @@ impl Refusal {
             Self::AlreadyExists => "This name exists already. Please choose another.".to_owned(),
             Self::ReadOnly => "This place is read-only. Please put files into the order's upload folder.".to_owned(),
             Self::NotReleased => "This file has not been checked and released yet. Please try again later.".to_owned(),
+            Self::NoLongerKept => "This file was handed over to production and is no longer kept here. If you still need it, please call the print shop; please send a new version as a whole.".to_owned(),
             Self::BadName(error) => error.english(),
             Self::Busy => "Another connection is writing this file now. Please wait and send it again.".to_owned(),
             Self::TakenOver => "A newer connection has taken this file over. Nothing is left to do here.".to_owned(),

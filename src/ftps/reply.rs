@@ -55,6 +55,7 @@ pub(super) const fn reply_code(refusal: &Refusal) -> u16 {
         | Refusal::AlreadyExists
         | Refusal::ReadOnly
         | Refusal::NotReleased
+        | Refusal::NoLongerKept
         | Refusal::BadName(_)
         | Refusal::NotEmpty
         | Refusal::IsAFolder

@@ -12,6 +12,7 @@ pub(super) fn code_of(refusal: &Refusal) -> Code {
         Refusal::NotFound => Code::NoSuchFile,
         Refusal::ReadOnly
         | Refusal::NotReleased
+        | Refusal::NoLongerKept
         | Refusal::OtherProject
         | Refusal::Extension { .. }
         | Refusal::AccountEnded => Code::PermissionDenied,

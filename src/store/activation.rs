@@ -204,3 +204,12 @@ pub async fn take_request(db: impl Db<'_>, id: &str) -> Result<u64> {
 pub async fn waiting_requests(db: impl Db<'_>) -> Result<i64> {
     sqlx::query("SELECT COUNT(*) FROM link_requests").fetch_one(db).await?.try_get(0)
 }
+
+/// Links that nobody can use any more, before that time.
+pub async fn delete_expired_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query("DELETE FROM ptportal_account_activation WHERE expires < $1")
+        .bind(before.0)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected())
+}

@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use super::Result;
 use super::batch::{Step, values};
 use super::clients::Db;
+use super::uploads::UploadRow;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::DeliveryState;
 
@@ -24,6 +25,12 @@ pub struct DeliveryRow {
     pub temp_name: String,
     pub placed_name: String,
     pub taken: i64,
+    /// A job ticket's batch, or empty.
+    pub batch: String,
+    /// When the file was placed.
+    pub delivered: i64,
+    /// When it was told that nobody takes it.
+    pub waited: i64,
     pub lease_owner: String,
     pub lease_until: i64,
     pub created: i64,
@@ -77,23 +84,49 @@ pub fn insert_step(
               next_try, last_error, temp_name, placed_name, taken, lease_owner, lease_until, created, updated) \
               SELECT $1, u.id, u.entry_id, u.version, $2, $3, 'pending', 1, 0, $4, '', '', '', 0, '', 0, $5, $5 \
               FROM uploads u LEFT JOIN entries e ON e.id = u.entry_id \
-              WHERE u.id = $6 AND u.state = 'released' AND u.released = $5 AND COALESCE(e.is_temporary, 0) = 0 \
+              WHERE u.id = $6 AND u.state = 'released' AND u.released = $5 AND COALESCE(e.is_temporary, 0) = 0 AND u.protocol <> 'hotfolder' \
               ON CONFLICT (upload_id, consumer) DO NOTHING",
         values: values![id, consumer, target, due.0, now.0, upload],
     }
+}
+
+/// A job ticket's delivery; a second one for the same file does nothing.
+pub async fn insert_ticket(
+    db: impl Db<'_>,
+    id: &str,
+    (upload, batch): (&UploadRow, &str),
+    (consumer, target): (&str, &str),
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "INSERT INTO deliveries (id, upload_id, entry_id, version, consumer, target, state, open, attempts, next_try, \
+         last_error, temp_name, placed_name, taken, batch, lease_owner, lease_until, created, updated) \
+         VALUES ($1, $2, $3, $4, $5, $6, 'pending', 1, 0, $7, '', '', '', 0, $8, '', 0, $7, $7) \
+         ON CONFLICT (upload_id, consumer) DO NOTHING",
+    )
+    .bind(id)
+    .bind(&upload.id)
+    .bind(&upload.entry_id)
+    .bind(upload.version)
+    .bind(consumer)
+    .bind(target)
+    .bind(now.0)
+    .bind(batch)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Takes the oldest due delivery. Versions of one name go in their order: one waits while an earlier version
 /// of its name is undelivered or still in the scanner.
 pub async fn claim(
     db: impl Db<'_>,
-    consumer: &str,
     (owner, until): (&str, Timestamp),
     now: Timestamp,
 ) -> Result<Option<DeliveryRow>> {
     sqlx::query_as(
         "UPDATE deliveries SET lease_owner = $1, lease_until = $2, attempts = attempts + 1, updated = $3 \
-         WHERE id = (SELECT d.id FROM deliveries d WHERE d.open = 1 AND d.consumer = $4 AND d.next_try <= $3 \
+         WHERE id = (SELECT d.id FROM deliveries d WHERE d.open = 1 AND d.next_try <= $3 \
            AND d.lease_until <= $3 \
            AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.entry_id = d.entry_id AND e.open = 1 \
              AND e.consumer = d.consumer AND e.version < d.version) \
@@ -105,7 +138,6 @@ pub async fn claim(
     .bind(owner)
     .bind(until.0)
     .bind(now.0)
-    .bind(consumer)
     .fetch_optional(db)
     .await
 }
@@ -147,7 +179,7 @@ pub async fn set_placing(
 pub async fn set_done(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
     let done = sqlx::query(
         "UPDATE deliveries SET state = 'done', open = 0, last_error = '', lease_owner = '', lease_until = 0, \
-         updated = $1 WHERE id = $2 AND state = 'placing'",
+         delivered = $1, updated = $1 WHERE id = $2 AND state = 'placing'",
     )
     .bind(now.0)
     .bind(id)
@@ -213,7 +245,7 @@ pub async fn end_unplaced(
 ) -> Result<u64> {
     let done = sqlx::query(
         "UPDATE deliveries SET state = $1, open = 0, lease_owner = '', lease_until = 0, updated = $2 \
-         WHERE upload_id = $3 AND state IN ('pending', 'stuck')",
+         WHERE upload_id = $3 AND consumer = 'mirror' AND state IN ('pending', 'stuck')",
     )
     .bind(to.as_str())
     .bind(now.0)
@@ -302,4 +334,48 @@ pub async fn retry_now(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64>
     .execute(db)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Placed files that nobody is known to have taken, oldest first.
+pub async fn untaken(db: impl Db<'_>, since: Timestamp) -> Result<Vec<DeliveryRow>> {
+    sqlx::query_as(
+        "SELECT * FROM deliveries WHERE state = 'done' AND taken = 0 AND consumer = 'mirror' AND delivered >= $1 \
+         ORDER BY delivered, id LIMIT 20000",
+    )
+    .bind(since.0)
+    .fetch_all(db)
+    .await
+}
+
+pub async fn set_taken(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET taken = $1, updated = $1 WHERE id = $2 AND taken = 0 AND state = 'done'",
+    )
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn set_waited(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET waited = $1, updated = $1 WHERE id = $2 AND waited = 0 AND taken = 0",
+    )
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Where the customer's file was placed.
+pub async fn placed_of(db: impl Db<'_>, upload: &str) -> Result<Option<String>> {
+    let row: Option<(String,)> = sqlx::query_as(
+        "SELECT placed_name FROM deliveries WHERE upload_id = $1 AND consumer = 'mirror' AND state = 'done'",
+    )
+    .bind(upload)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|(name,)| name))
 }

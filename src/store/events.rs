@@ -117,6 +117,50 @@ pub async fn list(db: impl Db<'_>, filter: &Filter) -> Result<Vec<EventRow>> {
     Ok(rows)
 }
 
+/// Up to which event everything that follows has been written down.
+pub async fn handed_on(db: impl Db<'_>) -> Result<i64> {
+    sqlx::query("SELECT value FROM counters WHERE name = 'handed_on'")
+        .fetch_one(db)
+        .await?
+        .try_get(0)
+}
+
+/// Moves on from `from` to `to`; 0 rows when another server has done so.
+pub async fn set_handed_on(db: impl Db<'_>, from: i64, to: i64) -> Result<u64> {
+    let done =
+        sqlx::query("UPDATE counters SET value = $1 WHERE name = 'handed_on' AND value = $2")
+            .bind(to)
+            .bind(from)
+            .execute(db)
+            .await?;
+    Ok(done.rows_affected())
+}
+
+/// The next events after a number, oldest first.
+pub async fn after(db: impl Db<'_>, seq: i64, limit: i64) -> Result<Vec<EventRow>> {
+    sqlx::query_as(
+        "SELECT seq, kind, time, client_no, username, project_no, upload_id, path, peer, detail FROM events \
+         WHERE seq > $1 ORDER BY seq LIMIT $2",
+    )
+    .bind(seq)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// The audit trail before that time is forgotten, but for the newest row, which numbers the next, and what has not been
+/// handed on.
+pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM events WHERE time < $1 AND seq < (SELECT MAX(seq) FROM events) \
+         AND seq <= (SELECT value FROM counters WHERE name = 'handed_on')",
+    )
+    .bind(before.0)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Notes that running servers must look at something again; inside the transaction of the change.
 pub async fn note_change(
     db: &mut sqlx::AnyConnection,

@@ -28,6 +28,10 @@ pub struct MailRow {
     pub queued: i64,
     pub next_try: i64,
     pub sent: i64,
+    /// Of several files, or empty.
+    pub batch: String,
+    /// Of one file, or empty.
+    pub upload_id: String,
     pub lease_owner: String,
     pub lease_until: i64,
     pub created: i64,
@@ -38,8 +42,8 @@ pub async fn insert(db: impl Db<'_>, row: &MailRow) -> Result<()> {
     sqlx::query(
         "INSERT INTO mails (id, template, client_no, project_no, ticket_no, username, language, sender, recipient, \
          recipient_name, copy, subject, state, reason, attempts, queued, next_try, sent, lease_owner, lease_until, \
-         created, updated) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15, $15, 0, '', 0, $16, $16)",
+         created, updated, batch, upload_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15, $15, 0, '', 0, $16, $16, $17, $18)",
     )
     .bind(&row.id)
     .bind(&row.template)
@@ -57,6 +61,8 @@ pub async fn insert(db: impl Db<'_>, row: &MailRow) -> Result<()> {
     .bind(&row.reason)
     .bind(row.queued)
     .bind(row.created)
+    .bind(&row.batch)
+    .bind(&row.upload_id)
     .execute(db)
     .await?;
     Ok(())
@@ -240,4 +246,13 @@ pub async fn anonymise_of_client(db: impl Db<'_>, client_no: &str) -> Result<u64
 /// How many mails are in each state.
 pub async fn count_by_state(db: impl Db<'_>) -> Result<Vec<(String, i64)>> {
     sqlx::query_as("SELECT state, COUNT(*) FROM mails GROUP BY state").fetch_all(db).await
+}
+
+/// Mails that nobody waits for any more, before that time.
+pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query("DELETE FROM mails WHERE state <> 'queued' AND updated < $1")
+        .bind(before.0)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected())
 }

@@ -7,15 +7,20 @@
 pub mod accounts;
 pub mod activation;
 pub mod batch;
+pub mod batches;
 pub mod clients;
 pub mod deliveries;
 pub mod entries;
 pub mod events;
 pub mod guard;
+pub mod hook_runs;
+pub mod leases;
 pub mod mails;
 pub mod nodes;
 pub mod numbers;
 pub mod orders;
+pub mod published;
+pub mod retention;
 pub mod templates;
 pub mod tokens;
 pub mod uploads;
@@ -41,6 +46,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../../migrations/0001_foundation.sql")),
     (2, "portal", include_str!("../../migrations/0002_portal.sql")),
+    (3, "workflow", include_str!("../../migrations/0003_workflow.sql")),
 ];
 
 /// Which database stands behind the pool; only locking and settings differ.

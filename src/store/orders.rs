@@ -17,6 +17,8 @@ pub struct ProjectRow {
     pub contact: String,
     pub state: String,
     pub folder: String,
+    /// When the folders for staff were made on the share; 0: not yet.
+    pub published: i64,
     pub created: i64,
     pub updated: i64,
 }

@@ -8,7 +8,7 @@ use super::{Result, big};
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone, Default, FromRow)]
 pub struct UploadRow {
     pub id: String,
     pub entry_id: String,
@@ -39,6 +39,10 @@ pub struct UploadRow {
     pub completed: i64,
     pub released: i64,
     pub delivered: i64,
+    /// `kept`, `purging` or `purged`.
+    pub content: String,
+    /// The client was told that the verdict follows.
+    pub told_pending: i64,
     pub created: i64,
     pub updated: i64,
 }
@@ -460,6 +464,12 @@ pub async fn move_to_entry(
             .execute(db)
             .await?;
     Ok(done.rows_affected())
+}
+
+/// The client was told that the verdict follows.
+pub async fn set_told_pending(db: impl Db<'_>, id: &str) -> Result<()> {
+    sqlx::query("UPDATE uploads SET told_pending = 1 WHERE id = $1").bind(id).execute(db).await?;
+    Ok(())
 }
 
 /// The ticket that the final name speaks of.

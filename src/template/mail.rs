@@ -61,7 +61,10 @@ pub struct DataProject {
     pub folder: String,
     pub upload_folder: String,
     pub link_minutes: String,
+    pub publish_folder: String,
     pub files: Vec<FileData>,
+    pub files_count: String,
+    pub total_size: String,
     pub virus: String,
     pub file_name: String,
     pub upload_id: String,
@@ -81,6 +84,14 @@ pub struct FileData {
     pub sha256: String,
     pub verdict: String,
     pub received: String,
+    pub path: String,
+    pub delivered_name: String,
+    pub upload_id: String,
+    pub version: i64,
+    pub reason: String,
+    pub signature: String,
+    pub waived_by: String,
+    pub username: String,
 }
 
 /// Head and foot of every mail.
@@ -278,6 +289,12 @@ pub fn sample() -> Values {
         sha256: "0".repeat(64),
         verdict: text("clean"),
         received: text("2026-11-24T08:15:00Z"),
+        path: text("Eingehend/plakat.pdf"),
+        delivered_name: text("plakat.pdf"),
+        upload_id: text("01JDB6Z9W4…"),
+        version: 1,
+        username: text("muster"),
+        ..FileData::default()
     };
     Values {
         data_project: DataProject {
@@ -298,7 +315,10 @@ pub fn sample() -> Values {
             folder: text("2026-0815"),
             upload_folder: text("Eingehend"),
             link_minutes: text("30"),
+            publish_folder: text("Final"),
             files: vec![file],
+            files_count: text("1"),
+            total_size: text("1048576"),
             virus: text("Eicar-Test-Signature"),
             file_name: text("plakat.pdf"),
             upload_id: text("01JDB6Z9W4…"),

@@ -1,5 +1,6 @@
 //! ADAPTER templates (minijinja): mails that operators write, and the portal's own pages. Knows nothing of what they say.
 
+pub mod jobticket;
 pub mod mail;
 pub mod pages;
 mod plain_text;

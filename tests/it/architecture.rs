@@ -4,7 +4,21 @@ use std::path::{Path, PathBuf};
 
 const LAYERS: [(&str, &[&str]); 4] = [
     ("domain", &["domain"]),
-    ("adapter", &["store", "vault", "clamd", "hotfolder", "certificate", "mailer", "template"]),
+    (
+        "adapter",
+        &[
+            "store",
+            "vault",
+            "clamd",
+            "hotfolder",
+            "certificate",
+            "mailer",
+            "template",
+            "process",
+            "webhook",
+            "remote",
+        ],
+    ),
     ("app", &["app"]),
     (
         "front",

@@ -38,7 +38,7 @@ fn mistakes_stop_the_start_with_file_line_and_key() {
     check("[scan]\nwindow = \"16 parsecs\"\n", "scan.window");
     check("[limits]\nconnections = \"many\"\n", "limits.connections");
     check("[web]\nlisten = [\"[::]:8080\"]\n", "would carry passwords in clear");
-    check("[hooks]\ndir = \"hooks\"\n", "not part of this version");
+    check("[hooks]\ntimeout = \"0s\"\n", "longer than zero");
     check("[ftps]\npassive_ports = \"51000-50000\"\n", "ends before it begins");
     check("[scan]\nclamd = \"off\"\n", "accept_unscanned");
 }

@@ -78,6 +78,8 @@ fn upload(id: &str, entry: &str, version: i64) -> UploadRow {
         completed: 0,
         released: 0,
         delivered: 0,
+        content: "kept".to_owned(),
+        told_pending: 0,
         created: NOW.0,
         updated: NOW.0,
     }
@@ -164,10 +166,10 @@ fn deliveries_are_claimed_once_under_a_lease_and_in_order_of_versions() {
                 .unwrap();
             assert_eq!(twice, 0, "one for each consumer");
         }
-        let first = deliveries::claim(db, "mirror", ("A", later), NOW).await.unwrap().unwrap();
+        let first = deliveries::claim(db, ("A", later), NOW).await.unwrap().unwrap();
         assert_eq!((first.id.as_str(), first.attempts), ("D1", 1));
         assert!(
-            deliveries::claim(db, "mirror", ("B", later), NOW).await.unwrap().is_none(),
+            deliveries::claim(db, ("B", later), NOW).await.unwrap().is_none(),
             "version 2 waits"
         );
         assert_eq!(
@@ -181,11 +183,11 @@ fn deliveries_are_claimed_once_under_a_lease_and_in_order_of_versions() {
             0
         );
         assert_eq!(deliveries::set_done(db, "D1", NOW).await.unwrap(), 1);
-        let second = deliveries::claim(db, "mirror", ("B", later), NOW).await.unwrap().unwrap();
+        let second = deliveries::claim(db, ("B", later), NOW).await.unwrap().unwrap();
         assert_eq!(second.id, "D2");
         let after = later.plus(std::time::Duration::from_secs(1));
         let taken_over =
-            deliveries::claim(db, "mirror", ("C", after), after).await.unwrap().unwrap();
+            deliveries::claim(db, ("C", after), after).await.unwrap().unwrap();
         assert_eq!(
             (taken_over.id.as_str(), taken_over.attempts),
             ("D2", 2),
@@ -273,6 +275,7 @@ fn accounts_clients_orders_bans_and_nodes_read_back() {
             contact: String::new(),
             state: "open".to_owned(),
             folder: "P".to_owned(),
+            published: 0,
             created: NOW.0,
             updated: NOW.0,
         };

@@ -4,8 +4,12 @@
 //! under a temporary name in a hidden folder of the same file system, verified, made durable, and then renamed
 //! into place without overwriting. All calls block; callers run them on the blocking pool.
 
+mod looking;
+
+pub use looking::Placed as FoundFile;
+
 use std::fs::{self, File, FileTimes, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -136,7 +140,7 @@ impl Hotfolder {
     /// Any failure; the temporary file is removed then.
     pub fn copy_in(
         &self,
-        source: &mut File,
+        source: &mut dyn Read,
         temp_name: &str,
         (expected, mtime): (&ContentHash, Timestamp),
         keep_going: &mut dyn FnMut() -> bool,
@@ -164,6 +168,90 @@ impl Hotfolder {
             fs::remove_file(&path).ok();
         }
         result
+    }
+
+    /// Keeps other pullers out of this share while it is held.
+    ///
+    /// # Errors
+    /// When another one holds it.
+    pub fn lock_for_pull(&self) -> Result<File, HotfolderError> {
+        let dir = self.root.join(TEMP_DIR);
+        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+        let path = dir.join("pull.lock");
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.map_err(io_error("cannot open", &path))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+            |error| io_error("another pull works here; cannot lock", &path)(error.into()),
+        )?;
+        Ok(file)
+    }
+
+    fn part_path(&self, id: &str) -> PathBuf {
+        self.temp_path(&format!("{id}.part"))
+    }
+
+    /// Opens what has been downloaded of a delivery so far, at its end; longer than `size` it is begun anew. Copies of
+    /// earlier attempts that came no further are removed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open_part(&self, id: &str, size: u64) -> Result<(File, u64), HotfolderError> {
+        let dir = self.root.join(TEMP_DIR);
+        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+        let path = self.part_path(id);
+        for name in self.temp_names() {
+            if name.strip_prefix(id).is_some_and(|rest| rest.starts_with('.') && rest != ".part") {
+                self.remove_temp(&name);
+            }
+        }
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).create(true).open(&path);
+        let file = file.map_err(io_error("cannot open", &path))?;
+        let have = file.metadata().map_err(io_error("cannot look at", &path))?.len();
+        if have <= size {
+            return Ok((file, have));
+        }
+        file.set_len(0).map_err(io_error("cannot empty", &path))?;
+        Ok((file, 0))
+    }
+
+    /// Appends to a download.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn append_part(&self, mut file: File, piece: &[u8]) -> Result<File, HotfolderError> {
+        let dir = self.root.join(TEMP_DIR);
+        file.write_all(piece).map_err(io_error("cannot write in", &dir))?;
+        Ok(file)
+    }
+
+    /// A download is complete: compared as it lies on the share, durable, and under its attempt's name.
+    ///
+    /// # Errors
+    /// When it differs (it is begun anew then), or what the file system says.
+    pub fn finish_part(
+        &self,
+        mut file: File,
+        id: &str,
+        temp_name: &str,
+        (expected, mtime): (&ContentHash, Timestamp),
+    ) -> Result<(), HotfolderError> {
+        let (dir, path) = (self.root.join(TEMP_DIR), self.part_path(id));
+        let found = file.seek(SeekFrom::Start(0)).and_then(|_| hash_file(&mut file));
+        let found = found.map_err(io_error("cannot read", &path))?;
+        if found != *expected {
+            fs::remove_file(&path).map_err(io_error("cannot remove", &path))?;
+            return Err(HotfolderError::Differs {
+                name: id.to_owned(),
+                copied: found.as_str().to_owned(),
+                expected: expected.as_str().to_owned(),
+            });
+        }
+        set_mtime(&file, mtime)
+            .and_then(|()| file.sync_all())
+            .map_err(io_error("cannot sync", &path))?;
+        rename_over(&path, &self.temp_path(temp_name)).map_err(io_error("cannot rename", &path))?;
+        sync_dir(&dir).map_err(io_error("cannot sync", &dir))
     }
 
     /// Makes the folder of a delivery and finds a free name in it; `reuse` says that the first name may be taken
@@ -347,7 +435,7 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 
 /// Returns `None` when `keep_going` said stop.
 fn copy_hashed(
-    source: &mut File,
+    source: &mut dyn Read,
     path: &Path,
     mtime: Timestamp,
     keep_going: &mut dyn FnMut() -> bool,
@@ -367,13 +455,19 @@ fn copy_hashed(
             return Ok(None);
         }
     }
-    if !mtime.is_never() {
-        let since = Duration::from_millis(u64::try_from(mtime.0).unwrap_or(0));
-        let time = SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH);
-        target.set_times(FileTimes::new().set_modified(time))?;
-    }
+    set_mtime(&target, mtime)?;
     target.sync_all()?;
     Ok(Some(hasher.finish()))
+}
+
+/// The customer's time, if it is known.
+fn set_mtime(file: &File, mtime: Timestamp) -> io::Result<()> {
+    if mtime.is_never() {
+        return Ok(());
+    }
+    let since = Duration::from_millis(u64::try_from(mtime.0).unwrap_or(0));
+    let time = SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH);
+    file.set_times(FileTimes::new().set_modified(time))
 }
 
 /// SHA-256 of a whole file.

@@ -1,0 +1,196 @@
+//! The steps that bring one file into a hotfolder exactly once (spec section 8), the same for push and pull.
+//!
+//! Copy to a temporary file of this attempt's own, compare, make durable, record `placing(name)`, rename without
+//! overwriting, make durable. After a crash in `placing` our temporary file is the witness: still there means "not
+//! yet", gone means "it has happened"; the final file is never looked at, because a RIP may have eaten it.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::domain::content::ContentHash;
+use crate::domain::hotname::SafeName;
+use crate::hotfolder::{Hotfolder, HotfolderError, Placed};
+use crate::store;
+
+/// Why an attempt ended without a file in its place.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    #[error("{0}")]
+    Hotfolder(#[from] HotfolderError),
+    #[error("database: {0}")]
+    Store(#[from] store::StoreError),
+    #[error("content in the vault: {0}")]
+    Vault(std::io::Error),
+    #[error("{0}")]
+    Odd(String),
+    /// Cancelled by the customer, or another worker has it: nothing to do and nothing to count.
+    #[error("the delivery is no longer this worker's")]
+    NotOurs,
+}
+
+/// An unexpected end, in words.
+pub fn odd(text: impl Into<String>) -> Failed {
+    Failed::Odd(text.into())
+}
+
+/// Where a file goes below the hotfolder's root.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub folders: Vec<SafeName>,
+    pub name: SafeName,
+}
+
+impl Target {
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let mut path: PathBuf = self.folders.iter().map(SafeName::as_str).collect();
+        path.push(self.name.as_str());
+        path
+    }
+}
+
+/// What an earlier attempt recorded before it renamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub temp_name: String,
+    pub placed_name: String,
+}
+
+/// Who keeps the record while a file is placed: the database, or the portal at the other end of a pull.
+pub trait Ledger: Sync {
+    /// Brings the content into the share's temporary folder, compared and durable.
+    fn fetch(&self, temp_name: &str) -> impl Future<Output = Result<(), Failed>> + Send;
+
+    /// Where it goes, as the customer names it now.
+    fn target(&self) -> impl Future<Output = Result<Target, Failed>> + Send;
+
+    /// Writes down where it goes before it goes there.
+    fn record_placing(
+        &self,
+        temp_name: &str,
+        placed_name: &str,
+    ) -> impl Future<Output = Result<(), Failed>> + Send;
+
+    /// Back to the beginning: the copy is gone and was never placed.
+    fn unplace(&self) -> impl Future<Output = Result<(), Failed>> + Send;
+
+    /// With `on_conflict = "replace"`: what we placed under this path before.
+    fn placed_before(
+        &self,
+        path: &Path,
+    ) -> impl Future<Output = Result<Option<ContentHash>, Failed>> + Send;
+}
+
+/// Whose temporary file is renamed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    /// This attempt has copied it: if it is gone, it was not placed.
+    JustMade,
+    /// An attempt that a crash or an error ended left it: if it is gone, it was placed.
+    FromBefore,
+}
+
+/// One attempt, from nothing, or from what an earlier one recorded, to a file in its place; gives its name below the
+/// root.
+///
+/// # Errors
+/// Whatever went wrong; what is recorded decides how the next attempt goes on.
+pub async fn place(
+    share: &Arc<Hotfolder>,
+    ledger: &impl Ledger,
+    temp_name: &str,
+    recorded: Option<Recorded>,
+) -> Result<String, Failed> {
+    let steps = Steps { share, ledger };
+    on_share(share, Hotfolder::check_marker).await?;
+    if let Some(recorded) = recorded {
+        return steps.rename(recorded, Witness::FromBefore).await;
+    }
+    ledger.fetch(temp_name).await?;
+    let recorded = async {
+        let placed_name = steps.choose_name().await?;
+        ledger.record_placing(temp_name, &placed_name).await?;
+        Ok(Recorded { temp_name: temp_name.to_owned(), placed_name })
+    };
+    match recorded.await {
+        Ok(recorded) => steps.rename(recorded, Witness::JustMade).await,
+        Err(error) => {
+            let temp_name = temp_name.to_owned();
+            on_share(share, move |share| {
+                share.remove_temp(&temp_name);
+                Ok(())
+            })
+            .await?;
+            Err(error)
+        }
+    }
+}
+
+/// Runs something on the share without holding up the runtime.
+///
+/// # Errors
+/// What the share says.
+pub async fn on_share<T: Send + 'static>(
+    share: &Arc<Hotfolder>,
+    work: impl FnOnce(&Hotfolder) -> Result<T, HotfolderError> + Send + 'static,
+) -> Result<T, Failed> {
+    let share = Arc::clone(share);
+    match tokio::task::spawn_blocking(move || work(&share)).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(odd("a worker on the share ended unexpectedly")),
+    }
+}
+
+struct Steps<'a, L> {
+    share: &'a Arc<Hotfolder>,
+    ledger: &'a L,
+}
+
+impl<L: Ledger> Steps<'_, L> {
+    /// The folder by the layout, the customer's subfolders below it, and a free name.
+    async fn choose_name(&self) -> Result<String, Failed> {
+        let target = self.ledger.target().await?;
+        let path = target.path();
+        let replaceable = self.ledger.placed_before(&path).await?.map(|hash| (path, hash));
+        let below = on_share(self.share, move |share| {
+            let reuse = |_: &Path| match &replaceable {
+                Some((path, hash)) => share.holds(path, hash),
+                None => false,
+            };
+            share.free_name(&target.folders, &target.name, &reuse)
+        })
+        .await?;
+        Ok(below.to_string_lossy().into_owned())
+    }
+
+    async fn rename(&self, mut recorded: Recorded, witness: Witness) -> Result<String, Failed> {
+        loop {
+            let (temp, target) = (recorded.temp_name.clone(), PathBuf::from(&recorded.placed_name));
+            let overwrite = self.may_overwrite(&target).await?;
+            let placed =
+                on_share(self.share, move |share| share.place(&temp, &target, overwrite)).await?;
+            match (placed, witness) {
+                (Placed::Now, _) | (Placed::Before, Witness::FromBefore) => {
+                    return Ok(recorded.placed_name);
+                }
+                (Placed::Before, Witness::JustMade) => {
+                    // Nobody but this attempt renames what it has just copied: somebody has removed it.
+                    self.ledger.unplace().await?;
+                    return Err(odd("the temporary file in the hotfolder was removed by somebody"));
+                }
+                (Placed::Taken, _) => {
+                    recorded.placed_name = self.choose_name().await?;
+                    self.ledger.record_placing(&recorded.temp_name, &recorded.placed_name).await?;
+                }
+            }
+        }
+    }
+
+    /// Only a file that we placed and nobody changed.
+    async fn may_overwrite(&self, path: &Path) -> Result<bool, Failed> {
+        let Some(hash) = self.ledger.placed_before(path).await? else { return Ok(false) };
+        let path = path.to_owned();
+        on_share(self.share, move |share| Ok(share.holds(&path, &hash))).await
+    }
+}

@@ -1,0 +1,390 @@
+//! `ptportal pull` (spec section 8): beside PTworkflow, it brings deliveries of a portal elsewhere into the hotfolder
+//! here, and staff's files the other way. The portal keeps the record; the steps are those of a push.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::pickup;
+use super::placing::{self, Failed, Ledger, Recorded, Target};
+use super::share_watch::{Reading, SOON, path_of};
+use crate::domain::content::ContentHash;
+use crate::domain::hotname;
+use crate::domain::publish::{Found, Memory};
+use crate::domain::time::Timestamp;
+use crate::hotfolder::{FoundFile, Hotfolder};
+use crate::remote::{Claimed, Remote, RemoteError, RemoteFolder};
+
+/// Deliveries at once.
+const AT_ONCE: usize = 4;
+/// After an error: the portal may be starting anew.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+const RENEW_EVERY: Duration = Duration::from_secs(30);
+/// Pieces of a file on their way to the portal.
+const AHEAD: usize = 4;
+
+/// One pull: whose, and whereto.
+pub struct Puller {
+    pub share: Arc<Hotfolder>,
+    pub remote: Remote,
+    /// Between looks when nothing is to be done.
+    pub every: Duration,
+    pub stop: CancellationToken,
+}
+
+impl From<RemoteError> for Failed {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Conflict(_) => Self::NotOurs,
+            RemoteError::Refused(_) | RemoteError::Away(_) => placing::odd(error.to_string()),
+        }
+    }
+}
+
+impl Puller {
+    /// Pulls and sends back until it is told to stop.
+    pub async fn run(&self) {
+        tokio::join!(self.pull(), self.send_back());
+    }
+
+    /// Brings everything that waits; gives how many.
+    ///
+    /// # Errors
+    /// The first delivery that does not work, or the portal.
+    pub async fn pull_once(&self) -> Result<usize, Failed> {
+        let mut count = 0usize;
+        loop {
+            let claimed = self.remote.claim(AT_ONCE).await?;
+            if claimed.is_empty() {
+                return Ok(count);
+            }
+            for one in &claimed {
+                self.bring(one).await?;
+                count = count.saturating_add(1);
+            }
+        }
+    }
+
+    async fn pull(&self) {
+        let mut is_away = false;
+        while !self.stop.is_cancelled() {
+            let pause = match self.remote.claim(AT_ONCE).await {
+                Ok(claimed) => {
+                    if std::mem::take(&mut is_away) {
+                        tracing::info!("the portal answers again");
+                    }
+                    let mut running = tokio::task::JoinSet::new();
+                    let is_idle = claimed.is_empty();
+                    for one in claimed {
+                        let work =
+                            Work { share: Arc::clone(&self.share), remote: self.remote.clone() };
+                        running.spawn(async move { work.bring(&one).await.is_ok() });
+                    }
+                    let results = running.join_all().await;
+                    let has_failed = results.contains(&false);
+                    if is_idle || has_failed { self.every } else { Duration::ZERO }
+                }
+                Err(error) => {
+                    if !is_away {
+                        tracing::warn!(%error, "no deliveries can be claimed, tried again");
+                    }
+                    is_away = true;
+                    AFTER_ERROR.max(self.every)
+                }
+            };
+            self.rest(pause).await;
+        }
+    }
+
+    async fn rest(&self, pause: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    async fn bring(&self, claimed: &Claimed) -> Result<(), Failed> {
+        Work { share: Arc::clone(&self.share), remote: self.remote.clone() }.bring(claimed).await
+    }
+
+    /// Staff's files, and what consumers took.
+    async fn send_back(&self) {
+        let (mut looks, began, mut is_told) = (Looks::default(), Instant::now(), false);
+        while !self.stop.is_cancelled() {
+            let pause = match self.look(&mut looks, began).await {
+                Ok(is_soon) => {
+                    is_told = false;
+                    if is_soon { SOON } else { self.every.max(SOON) }
+                }
+                Err(error) => {
+                    if !is_told {
+                        tracing::warn!(%error, "the hotfolder could not be looked through");
+                    }
+                    is_told = true;
+                    looks = Looks::default();
+                    AFTER_ERROR
+                }
+            };
+            self.rest(pause).await;
+        }
+    }
+
+    async fn look(&self, looks: &mut Looks, began: Instant) -> Result<bool, Failed> {
+        placing::on_share(&self.share, Hotfolder::check_marker).await?;
+        let answer = self.remote.folders().await?;
+        let patterns: Vec<glob::Pattern> = answer
+            .temporary_names
+            .iter()
+            .filter_map(|text| glob::Pattern::new(text).ok())
+            .collect();
+        let mut is_soon = false;
+        for folder in &answer.folders {
+            if self.stop.is_cancelled() {
+                return Ok(false);
+            }
+            is_soon |= self.look_at(folder, &patterns, (looks, began)).await?;
+        }
+        is_soon |= self.look_for_taken(looks).await?;
+        Ok(is_soon)
+    }
+
+    async fn look_at(
+        &self,
+        folder: &RemoteFolder,
+        temporary: &[glob::Pattern],
+        (looks, began): (&mut Looks, Instant),
+    ) -> Result<bool, Failed> {
+        // What comes from elsewhere becomes a safe path here.
+        let names: Vec<_> =
+            folder.below.iter().map(|name| hotname::safe_folder_name(name)).collect();
+        let below = path_of(&names);
+        if !folder.made {
+            let made = below.clone();
+            placing::on_share(&self.share, move |share| share.make_folder(&made)).await?;
+            self.remote.made(&folder.project_no).await?;
+        }
+        let looked = below.clone();
+        let files = placing::on_share(&self.share, move |share| {
+            let files = share.look_through(&looked)?;
+            share.check_marker()?;
+            Ok(files)
+        })
+        .await?;
+        let is_final = |file: &&FoundFile| {
+            let name = file.found.path.rsplit('/').next().unwrap_or_default();
+            !temporary.iter().any(|pattern| pattern.matches(name))
+        };
+        let files: Vec<&FoundFile> = files.iter().filter(is_final).collect();
+        let known: Vec<Found> = folder
+            .files
+            .iter()
+            .map(|f| Found { path: f.path.clone(), size: f.size, mtime: f.mtime })
+            .collect();
+        let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let found = files.iter().map(|file| file.found.clone()).collect();
+        let plan = looks.folders.entry(below.clone()).or_default().look(now, found, &known);
+        let place = (folder.project_no.as_str(), folder.folder.as_str());
+        for found in &plan.publish {
+            let Some(file) = files.iter().find(|file| file.found == *found) else { continue };
+            if looks.refused.get(&below.join(&found.path)) == Some(found) {
+                continue;
+            }
+            if let Err(error) = self.send(place, file).await {
+                tracing::warn!(%error, project = folder.project_no, file = %file.below.display(), "a file of the print shop was not taken");
+                if matches!(error, RemoteError::Refused(_)) {
+                    looks.refused.insert(below.join(&found.path), found.clone());
+                }
+            }
+        }
+        // Also when nothing is gone and something was: the portal forgets what waited.
+        if !plan.withdraw.is_empty() || looks.withdrawing.contains(&below) {
+            self.remote.withdraw(place, &plan.withdraw).await?;
+            if plan.withdraw.is_empty() {
+                looks.withdrawing.remove(&below);
+            } else {
+                looks.withdrawing.insert(below);
+            }
+        }
+        Ok(plan.is_waiting)
+    }
+
+    async fn send(&self, place: (&str, &str), file: &FoundFile) -> Result<(), RemoteError> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+        let mut reading = Reading::new(&self.share, file);
+        let read = async move {
+            loop {
+                let piece = reading.next().await;
+                let is_last = !piece.as_ref().is_ok_and(|piece| !piece.is_empty());
+                let is_end = piece.as_ref().is_ok_and(Vec::is_empty);
+                // Nobody reads on: the portal has refused it.
+                if !is_end && sender.send(piece).await.is_err() {
+                    return;
+                }
+                if is_last {
+                    return;
+                }
+            }
+        };
+        let (sent, ()) = tokio::join!(self.remote.put(place, &file.found, receiver), read);
+        sent
+    }
+
+    async fn look_for_taken(&self, looks: &mut Looks) -> Result<bool, Failed> {
+        let untaken = self.remote.untaken().await?;
+        let placed = untaken.into_iter().map(|row| (row.id, row.placed_name)).collect::<Vec<_>>();
+        let missing = pickup::missing(&self.share, placed.clone()).await?;
+        let taken: Vec<String> = missing.intersection(&looks.missing).cloned().collect();
+        let waiting: Vec<String> =
+            placed.into_iter().map(|(id, _)| id).filter(|id| !missing.contains(id)).collect();
+        let is_news = missing.len() > taken.len();
+        looks.missing = missing;
+        if !taken.is_empty() || !waiting.is_empty() {
+            self.remote.seen(&taken, &waiting).await?;
+        }
+        Ok(is_news)
+    }
+}
+
+/// What earlier looks found.
+#[derive(Default)]
+struct Looks {
+    folders: HashMap<PathBuf, Memory>,
+    /// Files that the portal refused, as they looked: told once.
+    refused: HashMap<PathBuf, Found>,
+    withdrawing: HashSet<PathBuf>,
+    missing: HashSet<String>,
+}
+
+/// One delivery's work.
+struct Work {
+    share: Arc<Hotfolder>,
+    remote: Remote,
+}
+
+impl Work {
+    /// From a claim to a file in its place and its confirmation.
+    async fn bring(&self, claimed: &Claimed) -> Result<(), Failed> {
+        let started = Instant::now();
+        let bound = (claimed.id.as_str(), claimed.lease.as_str());
+        let recorded = claimed.recorded.as_ref().map(|recorded| Recorded {
+            temp_name: recorded.temp_name.clone(),
+            placed_name: recorded.placed_name.clone(),
+        });
+        let is_ours = |recorded: &Recorded| {
+            hotname::is_below(&recorded.placed_name) && hotname::is_below(&recorded.temp_name)
+        };
+        if recorded.as_ref().is_some_and(|recorded| !is_ours(recorded)) {
+            return Err(placing::odd("the portal names a place outside of the hotfolder"));
+        }
+        let ledger = Remotely { work: self, claimed };
+        let temp_name = format!("{}.{}", claimed.id, claimed.attempt);
+        let placed = tokio::select! {
+            placed = placing::place(&self.share, &ledger, &temp_name, recorded) => placed,
+            error = self.keep_lease(bound) => Err(error),
+        };
+        match placed {
+            Ok(placed_name) => {
+                self.remote.done(bound, &placed_name).await?;
+                let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(
+                    upload = claimed.upload_id,
+                    delivery = claimed.id,
+                    placed = placed_name,
+                    bytes = claimed.size,
+                    ms,
+                    "delivered to the hotfolder"
+                );
+                Ok(())
+            }
+            Err(Failed::NotOurs) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, upload = claimed.upload_id, delivery = claimed.id, "delivery failed, tried again");
+                // If the portal cannot be told, the lease runs out.
+                self.remote.failed(bound, &error.to_string()).await.ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// Never returns while the lease can be kept.
+    async fn keep_lease(&self, (id, lease): (&str, &str)) -> Failed {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            match self.remote.renew(id, lease).await {
+                Err(RemoteError::Conflict(_)) => return Failed::NotOurs,
+                // Away for a moment; the lease is asked for again before `placing`.
+                Ok(()) | Err(RemoteError::Refused(_) | RemoteError::Away(_)) => {}
+            }
+        }
+    }
+}
+
+/// The portal keeps the record of one attempt.
+struct Remotely<'a> {
+    work: &'a Work,
+    claimed: &'a Claimed,
+}
+
+impl Remotely<'_> {
+    fn bound(&self) -> (&str, &str) {
+        (&self.claimed.id, &self.claimed.lease)
+    }
+
+    fn hash(&self) -> Result<ContentHash, Failed> {
+        ContentHash::from_row(&self.claimed.sha256)
+            .ok_or_else(|| placing::odd("the portal gives no hash"))
+    }
+}
+
+impl Ledger for Remotely<'_> {
+    /// Goes on where an earlier download stopped.
+    async fn fetch(&self, temp_name: &str) -> Result<(), Failed> {
+        let (share, id) = (&self.work.share, self.claimed.id.clone());
+        let size = self.claimed.size;
+        let (mut file, mut have) =
+            placing::on_share(share, move |share| share.open_part(&id, size)).await?;
+        if have < size || size == 0 {
+            let mut content = self.work.remote.content(self.claimed, have).await?;
+            while let Some(piece) = content.next().await? {
+                have = have.saturating_add(u64::try_from(piece.len()).unwrap_or(0));
+                if have > size {
+                    return Err(placing::odd("the portal sends more than it announced"));
+                }
+                file =
+                    placing::on_share(share, move |share| share.append_part(file, &piece)).await?;
+            }
+            if have < size {
+                return Err(placing::odd(format!("the download ended at {have} of {size} bytes")));
+            }
+        }
+        let (id, temp_name, hash) = (self.claimed.id.clone(), temp_name.to_owned(), self.hash()?);
+        let mtime = Timestamp(self.claimed.mtime);
+        placing::on_share(share, move |share| {
+            share.finish_part(file, &id, &temp_name, (&hash, mtime))
+        })
+        .await
+    }
+
+    async fn target(&self) -> Result<Target, Failed> {
+        let folders = self.claimed.folders.iter().map(|name| hotname::safe_folder_name(name));
+        Ok(Target { folders: folders.collect(), name: hotname::safe_file_name(&self.claimed.name) })
+    }
+
+    async fn record_placing(&self, temp_name: &str, placed_name: &str) -> Result<(), Failed> {
+        Ok(self.work.remote.placing(self.bound(), (temp_name, placed_name)).await?)
+    }
+
+    async fn unplace(&self) -> Result<(), Failed> {
+        let (id, lease) = self.bound();
+        Ok(self.work.remote.unplace(id, lease).await?)
+    }
+
+    async fn placed_before(&self, path: &Path) -> Result<Option<ContentHash>, Failed> {
+        let replaces = self.claimed.replaces.as_deref().and_then(ContentHash::from_row);
+        let is_target = path == self.target().await?.path();
+        Ok(replaces.filter(|_| is_target))
+    }
+}

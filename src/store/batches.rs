@@ -1,0 +1,147 @@
+//! `batches` and `batch_files`: files of one project that came together.
+
+use sqlx::FromRow;
+
+use super::Result;
+use super::clients::Db;
+use super::uploads::UploadRow;
+use crate::domain::time::Timestamp;
+
+#[derive(Debug, Clone, Default, FromRow)]
+pub struct BatchRow {
+    pub id: String,
+    /// `in` or `out`.
+    pub direction: String,
+    pub client_no: String,
+    pub project_no: String,
+    /// Who sent the first file.
+    pub username: String,
+    /// The server of that account's session.
+    pub node: String,
+    pub state: String,
+    pub last_file: i64,
+    pub closed: i64,
+    pub created: i64,
+    pub updated: i64,
+}
+
+/// Begins a batch; nothing when the project has an open one.
+pub async fn insert(db: impl Db<'_>, row: &BatchRow) -> Result<u64> {
+    let done = sqlx::query(
+        "INSERT INTO batches (id, direction, client_no, project_no, username, node, state, last_file, closed, \
+         created, updated) VALUES ($1, $2, $3, $4, $5, $6, 'open', $7, 0, $7, $7) ON CONFLICT DO NOTHING",
+    )
+    .bind(&row.id)
+    .bind(&row.direction)
+    .bind(&row.client_no)
+    .bind(&row.project_no)
+    .bind(&row.username)
+    .bind(&row.node)
+    .bind(row.last_file)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The project's open batch takes a file; a file that is in one stays there.
+pub async fn add_file(
+    db: impl Db<'_>,
+    (project_no, direction): (&str, &str),
+    upload: &str,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "INSERT INTO batch_files (upload_id, batch, created, updated) \
+         SELECT $1, b.id, $2, $2 FROM batches b WHERE b.project_no = $3 AND b.direction = $4 AND b.state = 'open' \
+         ON CONFLICT (upload_id) DO NOTHING",
+    )
+    .bind(upload)
+    .bind(now.0)
+    .bind(project_no)
+    .bind(direction)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The batch's quiet period begins anew.
+pub async fn note_file(
+    db: impl Db<'_>,
+    (project_no, direction): (&str, &str),
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE batches SET last_file = $1, updated = $1 WHERE project_no = $2 AND direction = $3 AND state = 'open'",
+    )
+    .bind(now.0)
+    .bind(project_no)
+    .bind(direction)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn open(db: impl Db<'_>) -> Result<Vec<BatchRow>> {
+    sqlx::query_as("SELECT * FROM batches WHERE state = 'open' ORDER BY id").fetch_all(db).await
+}
+
+pub async fn batch(db: impl Db<'_>, id: &str) -> Result<Option<BatchRow>> {
+    sqlx::query_as("SELECT * FROM batches WHERE id = $1").bind(id).fetch_optional(db).await
+}
+
+/// Ends a batch, if no file came since `last_file`.
+pub async fn close(db: impl Db<'_>, id: &str, last_file: i64, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE batches SET state = 'closed', closed = $1, updated = $1 \
+         WHERE id = $2 AND state = 'open' AND last_file = $3",
+    )
+    .bind(now.0)
+    .bind(id)
+    .bind(last_file)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A batch's files in the order in which they came.
+pub async fn files(db: impl Db<'_>, batch: &str) -> Result<Vec<UploadRow>> {
+    sqlx::query_as(
+        "SELECT u.* FROM uploads u JOIN batch_files f ON f.upload_id = u.id WHERE f.batch = $1 ORDER BY f.created, u.id",
+    )
+    .bind(batch)
+    .fetch_all(db)
+    .await
+}
+
+/// Whether the account still sends or waits for something in the project: then its batch is not complete.
+pub async fn is_busy(db: impl Db<'_>, project_no: &str) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT u.id FROM uploads u WHERE u.project_no = $1 AND u.protocol <> 'hotfolder' \
+         AND (u.state IN ('receiving', 'scanning') \
+         OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open = 1 AND d.consumer = 'mirror' \
+           AND d.state <> 'stuck')) LIMIT 1",
+    )
+    .bind(project_no)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// What has ended before that time is forgotten.
+pub async fn delete_files_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM batch_files WHERE batch IN (SELECT id FROM batches WHERE state = 'closed' AND closed < $1)",
+    )
+    .bind(before.0)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query("DELETE FROM batches WHERE state = 'closed' AND closed < $1")
+        .bind(before.0)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,32 @@
+//! `leases`: work that one server does at a time.
+
+use super::Result;
+use super::clients::Db;
+use crate::domain::time::Timestamp;
+
+/// Takes or keeps a lease; false while another holds it.
+pub async fn take(
+    db: impl Db<'_>,
+    name: &str,
+    (owner, until): (&str, Timestamp),
+    now: Timestamp,
+) -> Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO leases (name, owner, until, created, updated) VALUES ($1, $2, $3, $4, $4) \
+         ON CONFLICT (name) DO UPDATE SET owner = $2, until = $3, updated = $4 \
+         WHERE leases.owner = $2 OR leases.until <= $4",
+    )
+    .bind(name)
+    .bind(owner)
+    .bind(until.0)
+    .bind(now.0)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Leases of a process that is gone are free at once.
+pub async fn free_of(db: impl Db<'_>, node: &str) -> Result<u64> {
+    let done = sqlx::query("DELETE FROM leases WHERE owner = $1").bind(node).execute(db).await?;
+    Ok(done.rows_affected())
+}

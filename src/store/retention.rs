@@ -1,0 +1,134 @@
+//! What has had its time (spec section 14): each statement says what may never go.
+
+use sqlx::FromRow;
+
+use super::Result;
+use super::clients::Db;
+use super::orders::ProjectRow;
+use crate::domain::time::Timestamp;
+
+/// A content that goes.
+#[derive(Debug, Clone, FromRow)]
+pub struct Content {
+    pub id: String,
+    pub state: String,
+    pub size: i64,
+}
+
+/// Something of a project is still held, undelivered or running. A file under a temporary name is undelivered too.
+macro_rules! is_busy {
+    ($project_no:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM uploads u WHERE u.project_no = ",
+            $project_no,
+            " AND (u.state IN ('receiving', 'incomplete', 'scanning', 'held') \
+               OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open = 1) \
+               OR (u.state = 'released' AND u.protocol <> 'hotfolder' AND u.delivered = 0 \
+                 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id \
+                   AND d.state IN ('cancelled', 'superseded')))))"
+        )
+    };
+}
+
+/// Open projects without any change for as long as their client's `hotfolder_delete_in_days` says.
+pub async fn idle_projects(db: impl Db<'_>, now: Timestamp) -> Result<Vec<ProjectRow>> {
+    sqlx::query_as(concat!(
+        "SELECT p.* FROM projects p JOIN clients c ON c.client_no = p.client_no \
+         WHERE p.state = 'open' AND c.hotfolder_delete_in_days > 0 \
+         AND p.updated < $1 - c.hotfolder_delete_in_days * 86400000 \
+         AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.project_no = p.project_no \
+           AND t.updated >= $1 - c.hotfolder_delete_in_days * 86400000) \
+         AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.project_no = p.project_no \
+           AND u.updated >= $1 - c.hotfolder_delete_in_days * 86400000) \
+         AND NOT ",
+        is_busy!("p.project_no"),
+        " ORDER BY p.id"
+    ))
+    .bind(now.0)
+    .fetch_all(db)
+    .await
+}
+
+/// Ends a project, if it is still open and nothing of it runs.
+pub async fn expire(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(concat!(
+        "UPDATE projects SET state = 'expired', updated = $1 WHERE id = $2 AND state = 'open' AND NOT ",
+        is_busy!("projects.project_no")
+    ))
+    .bind(now.0)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn delete_entries(db: impl Db<'_>, project: &str) -> Result<u64> {
+    let done =
+        sqlx::query("DELETE FROM entries WHERE project_id = $1").bind(project).execute(db).await?;
+    Ok(done.rows_affected())
+}
+
+/// Marks contents that go: delivered before `delivered` or in a project that is over; infected before `quarantine`;
+/// older versions of what staff published. Nothing that has an open delivery. `updated` stays: forgetting is no change.
+pub async fn begin_purge(
+    db: impl Db<'_>,
+    (delivered, quarantine): (i64, i64),
+    limit: i64,
+) -> Result<Vec<Content>> {
+    sqlx::query_as(
+        "UPDATE uploads SET content = 'purging' WHERE id IN ( \
+           SELECT u.id FROM uploads u LEFT JOIN projects p ON p.project_no = u.project_no \
+           WHERE u.content = 'kept' \
+           AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open = 1) \
+           AND ((u.state = 'released' AND u.protocol <> 'hotfolder' \
+               AND (u.delivered > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id \
+                 AND d.state IN ('cancelled', 'superseded'))) \
+               AND (u.updated < $1 OR COALESCE(p.state, 'closed') <> 'open')) \
+             OR (u.state = 'released' AND u.protocol = 'hotfolder' \
+               AND (COALESCE(p.state, 'closed') <> 'open' \
+                 OR NOT EXISTS (SELECT 1 FROM entries e WHERE e.released_upload = u.id))) \
+             OR (u.state = 'infected' AND u.updated < $2)) \
+           LIMIT $3) RETURNING id, state, size",
+    )
+    .bind(delivered)
+    .bind(quarantine)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// Contents whose removal was begun.
+pub async fn purging(db: impl Db<'_>) -> Result<Vec<Content>> {
+    sqlx::query_as("SELECT id, state, size FROM uploads WHERE content = 'purging'")
+        .fetch_all(db)
+        .await
+}
+
+pub async fn set_purged(db: impl Db<'_>, id: &str) -> Result<()> {
+    sqlx::query("UPDATE uploads SET content = 'purged' WHERE id = $1").bind(id).execute(db).await?;
+    Ok(())
+}
+
+/// Uploads of projects that are over, and ended ones: after as long as events are kept, their rows go as well.
+pub async fn delete_uploads_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM uploads WHERE updated < $1 AND (content = 'purged' OR state IN ('deleted', 'rejected')) \
+         AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.project_no = uploads.project_no AND p.state = 'open') \
+         AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.released_upload = uploads.id OR e.current_upload = uploads.id)",
+    )
+    .bind(before.0)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn delete_deliveries_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM deliveries WHERE open = 0 AND updated < $1 AND NOT EXISTS (SELECT 1 FROM uploads u \
+           JOIN projects p ON p.project_no = u.project_no WHERE u.id = deliveries.upload_id AND p.state = 'open')",
+    )
+    .bind(before.0)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
