@@ -161,11 +161,13 @@ impl Remote {
         answer(checked(request.send().await).await?).await
     }
 
+    /// Claims due deliveries; a fresh puller holds none from before.
+    ///
     /// # Errors
     /// As every call: the portal is away, or says no.
-    pub async fn claim(&self, limit: usize) -> Result<Vec<Claimed>, RemoteError> {
-        let answer: ClaimAnswer =
-            self.post(&["deliveries", "claim"], &json!({"limit": limit})).await?;
+    pub async fn claim(&self, limit: usize, is_fresh: bool) -> Result<Vec<Claimed>, RemoteError> {
+        let body = json!({"limit": limit, "fresh": is_fresh});
+        let answer: ClaimAnswer = self.post(&["deliveries", "claim"], &body).await?;
         Ok(answer.deliveries)
     }
 

@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio_stream::StreamExt;
@@ -18,7 +19,6 @@ use tokio_util::io::ReaderStream;
 use super::Api;
 use super::problem::{Problem, body};
 use crate::app::views;
-use crate::domain::announcement;
 use crate::domain::id::Id;
 use crate::domain::publish::Found;
 use crate::remote::RecordedNames;
@@ -32,6 +32,8 @@ const PIECE: usize = 256 * 1024;
 #[serde(deny_unknown_fields, default)]
 struct Claim {
     limit: Option<usize>,
+    /// The puller has just started, and holds nothing.
+    fresh: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,12 +89,27 @@ pub(super) struct Looks {
 
 type BodyBytes = Result<Bytes, BytesRejection>;
 
+/// A body that is one JSON object.
+fn read<T: DeserializeOwned>(headers: &HeaderMap, bytes: BodyBytes) -> Result<T, Problem> {
+    let bytes = body(headers, bytes)?;
+    let value: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("is not JSON: {error}")))?;
+    let wrong = |text: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text);
+    if !value.is_object() {
+        return Err(wrong("the body must be a JSON object".to_owned()));
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| wrong(error.to_string()))
+}
+
 pub(super) async fn claim(
     State(api): State<Api>,
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let claim: Claim = announcement::json(&body(&headers, bytes)?)?;
+    let claim: Claim = read(&headers, bytes)?;
+    if claim.fresh {
+        api.forget_pullers().await?;
+    }
     let claimed = api.claim_for_pull(claim.limit.unwrap_or(1)).await?;
     Ok(Json(json!({"deliveries": claimed})))
 }
@@ -103,7 +120,7 @@ pub(super) async fn renew(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Lease { lease } = announcement::json(&body(&headers, bytes)?)?;
+    let Lease { lease } = read(&headers, bytes)?;
     api.renew_pull(&id, &lease).await?;
     Ok(Json(json!({"id": id})))
 }
@@ -114,7 +131,7 @@ pub(super) async fn placing(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Placing { lease, temp_name, placed_name } = announcement::json(&body(&headers, bytes)?)?;
+    let Placing { lease, temp_name, placed_name } = read(&headers, bytes)?;
     api.record_pull((&id, &lease), &RecordedNames { temp_name, placed_name }).await?;
     Ok(Json(json!({"id": id, "state": "placing"})))
 }
@@ -125,7 +142,7 @@ pub(super) async fn unplace(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Lease { lease } = announcement::json(&body(&headers, bytes)?)?;
+    let Lease { lease } = read(&headers, bytes)?;
     api.unplace_pull(&id, &lease).await?;
     Ok(Json(json!({"id": id, "state": "pending"})))
 }
@@ -136,7 +153,7 @@ pub(super) async fn done(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Done { lease, placed_name } = announcement::json(&body(&headers, bytes)?)?;
+    let Done { lease, placed_name } = read(&headers, bytes)?;
     let row = api.finish_pull((&id, &lease), &placed_name).await?;
     Ok(Json(views::delivery(&row)))
 }
@@ -147,7 +164,7 @@ pub(super) async fn failed(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Failed { lease, reason } = announcement::json(&body(&headers, bytes)?)?;
+    let Failed { lease, reason } = read(&headers, bytes)?;
     api.fail_pull((&id, &lease), &reason).await?;
     Ok(Json(json!({"id": id})))
 }
@@ -233,7 +250,7 @@ pub(super) async fn seen(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Seen { taken, waiting } = announcement::json(&body(&headers, bytes)?)?;
+    let Seen { taken, waiting } = read(&headers, bytes)?;
     for id in &taken {
         if let Some(row) = deliveries::delivery(api.store.db(), id).await? {
             api.note_taken(&row).await?;
@@ -359,7 +376,7 @@ pub(super) async fn withdraw(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Gone { gone } = announcement::json(&body(&headers, bytes)?)?;
+    let Gone { gone } = read(&headers, bytes)?;
     let channel = api.channel(&no, &folder).await?;
     let withdrawn = api.withdraw_files(&channel, &gone).await?;
     Ok(Json(json!({"withdrawn": withdrawn, "held": withdrawn < gone.len()})))

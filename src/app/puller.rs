@@ -55,9 +55,10 @@ impl Puller {
     /// # Errors
     /// The first delivery that does not work, or the portal.
     pub async fn pull_once(&self) -> Result<usize, Failed> {
-        let mut count = 0usize;
+        let (mut count, mut is_fresh) = (0usize, true);
         loop {
-            let claimed = self.remote.claim(AT_ONCE).await?;
+            let claimed = self.remote.claim(AT_ONCE, is_fresh).await?;
+            is_fresh = false;
             if claimed.is_empty() {
                 return Ok(count);
             }
@@ -69,10 +70,11 @@ impl Puller {
     }
 
     async fn pull(&self) {
-        let mut is_away = false;
+        let (mut is_away, mut is_fresh) = (false, true);
         while !self.stop.is_cancelled() {
-            let pause = match self.remote.claim(AT_ONCE).await {
+            let pause = match self.remote.claim(AT_ONCE, is_fresh).await {
                 Ok(claimed) => {
+                    is_fresh = false;
                     if std::mem::take(&mut is_away) {
                         tracing::info!("the portal answers again");
                     }

@@ -33,6 +33,16 @@ impl App {
         Ok(())
     }
 
+    /// A puller has started anew: what an earlier one held when it was killed need not wait for its lease to run out.
+    ///
+    /// # Errors
+    /// The portal pushes itself; the database.
+    pub async fn forget_pullers(&self) -> Result<(), Refused> {
+        self.pull_is_possible()?;
+        deliveries::free_leases_of(self.store.db(), PULLER).await?;
+        Ok(())
+    }
+
     /// Claims up to `limit` due deliveries.
     ///
     /// # Errors

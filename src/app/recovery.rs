@@ -53,11 +53,18 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
             uploads::set_node(app.store.db(), &row.id, app.node.as_str()).await?;
         }
     }
+    for owner in leases::owners(app.store.db()).await?.iter().filter(|owner| is_gone(owner)) {
+        leases::free_of(app.store.db(), owner).await?;
+    }
+    for owner in hook_runs::lease_owners(app.store.db()).await? {
+        let node = owner.split('/').next().unwrap_or_default().to_owned();
+        if is_gone(&node) {
+            hook_runs::free_leases_of(app.store.db(), &node).await?;
+        }
+    }
     let waiting = scans::enqueue_own(app).await?;
     for node in nodes::all(app.store.db()).await?.iter().filter(|node| is_gone(node)) {
         deliveries::free_leases_of(app.store.db(), node).await?;
-        hook_runs::free_leases_of(app.store.db(), node).await?;
-        leases::free_of(app.store.db(), node).await?;
         nodes::delete(app.store.db(), node).await?;
         tracing::info!(node, waiting_for_scan = waiting, "took over what an ended process left");
     }

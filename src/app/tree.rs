@@ -279,7 +279,15 @@ pub(super) async fn restore_name(app: &App, row: &UploadRow) -> store::Result<()
     };
     let names: Vec<&str> = row.path.split('/').skip(1).collect();
     let Some((name, above)) = names.split_last() else { return Ok(()) };
-    let mut parent = area_key(&project, 0);
+    // What staff put into a folder goes back there.
+    let area = match row.protocol.as_str() {
+        super::publish::PROTOCOL => {
+            let folder = row.path.split('/').next().unwrap_or_default();
+            app.config.portal.folders.iter().position(|name| name == folder).unwrap_or(0)
+        }
+        _ => 0,
+    };
+    let mut parent = area_key(&project, area);
     for folder in above {
         match entries::child(app.store.db(), &parent, folder).await? {
             Some(found) if found.is_folder() => parent = found.id,

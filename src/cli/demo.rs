@@ -76,7 +76,9 @@ fn configuration(args: &DemoArgs) -> String {
          [api]\nlisten = [\"127.0.0.1:{api_port}\"]\n\n\
          [admin]\nlisten = []\n\n\
          [scan]\nclamd = \"unix:clamd/clamd.sock\"\n\n\
-         [hotfolder]\nroot = \"hotfolder\"\n\n\
+         [hotfolder]\nroot = \"hotfolder\"\npoll = \"3s\"\n\n\
+         [jobticket]\nformat = \"xml\"\n\n\
+         [mail]\noperators = [\"vorstufe@druckerei.example\"]\n\n\
          [limits]\nmin_free = \"64MiB\"\n"
     )
 }

@@ -1,10 +1,13 @@
 //! `ptportal pull`: set up, run until a signal.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
@@ -15,6 +18,15 @@ use crate::app::puller::Puller;
 use crate::hotfolder::Hotfolder;
 use crate::logging;
 use crate::remote::Remote;
+
+/// Two pulls into one folder would work on the same downloads.
+fn lock(file: &Path) -> anyhow::Result<File> {
+    let name = file.display();
+    let file = File::open(file).with_context(|| format!("{name}"))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another pull with this token runs here ({name} is locked)"))?;
+    Ok(file)
+}
 
 pub(super) async fn run(context: &Context, args: PullArgs) -> anyhow::Result<ExitCode> {
     let mut log = context.loaded.config.log.clone();
@@ -42,7 +54,7 @@ pub(super) async fn run(context: &Context, args: PullArgs) -> anyhow::Result<Exi
     let mut id_file = args.token_file.clone().into_os_string();
     id_file.push(".share-id");
     let share = Hotfolder::open(&args.into, id_file.as_ref(), new_id((context.clock)()).as_str())?;
-    let _lock = share.lock_for_pull()?;
+    let _lock = lock(Path::new(&id_file))?;
     let puller = Puller {
         share: Arc::new(share),
         remote,

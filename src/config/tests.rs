@@ -174,7 +174,6 @@ fn unknown_variables_are_refused() {
     check_variable("PTPORTAL_scan__window", "1", &["write PTPORTAL_SCAN__WINDOW"]);
     check_variable("PTPORTAL_DATADIR", "1", &["did you mean PTPORTAL_DATA_DIR?"]);
     check_variable("PTPORTAL_COFFEE__STRENGTH", "1", &["unknown key; remove the variable"]);
-    check_variable("PTPORTAL_HOOKS__DIR", "x", &["not part of this version of ptportal"]);
     check_variable("PTPORTAL_WEB__LISTEN", "[::]:80", &["set web.tls = true"]);
     assert!(read("", &[("PTPORTAL_WEB__LISTEN", "[]")]).is_ok());
 }

@@ -170,22 +170,6 @@ impl Hotfolder {
         result
     }
 
-    /// Keeps other pullers out of this share while it is held.
-    ///
-    /// # Errors
-    /// When another one holds it.
-    pub fn lock_for_pull(&self) -> Result<File, HotfolderError> {
-        let dir = self.root.join(TEMP_DIR);
-        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
-        let path = dir.join("pull.lock");
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.map_err(io_error("cannot open", &path))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |error| io_error("another pull works here; cannot lock", &path)(error.into()),
-        )?;
-        Ok(file)
-    }
-
     fn part_path(&self, id: &str) -> PathBuf {
         self.temp_path(&format!("{id}.part"))
     }

@@ -267,13 +267,15 @@ pub async fn set_mtime(db: impl Db<'_>, id: &str, mtime: i64) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that a client's names stand for: the newest version of each, with what running uploads reserved.
+/// Bytes that a client's names stand for: the newest version of each, with what running uploads reserved. Files of
+/// staff are not the client's.
 pub async fn client_usage(db: impl Db<'_>, client_no: &str) -> Result<u64> {
     let row = sqlx::query(
         "SELECT CAST(COALESCE(SUM(CASE WHEN u.reserved > u.size THEN u.reserved ELSE u.size END), 0) AS BIGINT) \
          FROM entries e \
          JOIN uploads u ON u.id = CASE WHEN e.current_upload <> '' THEN e.current_upload ELSE e.released_upload END \
-         JOIN projects p ON p.id = e.project_id WHERE p.client_no = $1 AND p.state = 'open'",
+         JOIN projects p ON p.id = e.project_id WHERE p.client_no = $1 AND p.state = 'open' \
+         AND u.protocol <> 'hotfolder'",
     )
     .bind(client_no)
     .fetch_one(db)

@@ -162,6 +162,16 @@ pub async fn retry(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
+/// Who is running something.
+pub async fn lease_owners(db: impl Db<'_>) -> Result<Vec<String>> {
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "SELECT DISTINCT lease_owner FROM hook_runs WHERE open = 1 AND lease_owner <> ''",
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|(owner,)| owner).collect())
+}
+
 /// Leases of a process that is gone are free at once.
 pub async fn free_leases_of(db: impl Db<'_>, node: &str) -> Result<u64> {
     let done = sqlx::query(

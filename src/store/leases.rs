@@ -25,6 +25,13 @@ pub async fn take(
     Ok(done.rows_affected() > 0)
 }
 
+/// Who holds something.
+pub async fn owners(db: impl Db<'_>) -> Result<Vec<String>> {
+    let rows: Vec<(String,)> =
+        sqlx::query_as("SELECT DISTINCT owner FROM leases").fetch_all(db).await?;
+    Ok(rows.into_iter().map(|(owner,)| owner).collect())
+}
+
 /// Leases of a process that is gone are free at once.
 pub async fn free_of(db: impl Db<'_>, node: &str) -> Result<u64> {
     let done = sqlx::query("DELETE FROM leases WHERE owner = $1").bind(node).execute(db).await?;

@@ -140,6 +140,7 @@ fn kill_again_and_again(portal: &mut Instance, kills: u32) -> (Arc<Customers>, T
             };
             ["receiving", "scanning"].iter().all(|state| open("upload", state))
                 && ["pending", "placing", "stuck"].iter().all(|state| open("delivery", state))
+                && has_all_tickets(portal)
         });
         done.store(true, Ordering::Release);
     });
@@ -147,17 +148,31 @@ fn kill_again_and_again(portal: &mut Instance, kills: u32) -> (Arc<Customers>, T
     (customers, taken)
 }
 
+/// Tickets follow from deliveries: each has one in the end.
+fn has_all_tickets(portal: &Instance) -> bool {
+    let output = portal.try_cli(&["delivery", "list", "--state", "done"]);
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let Some(rows) = rows.as_array() else { return false };
+    let count = |consumer: &str| rows.iter().filter(|row| row["consumer"] == consumer).count();
+    count("mirror") == count("jobticket")
+}
+
 #[test]
 fn what_a_client_saw_succeed_arrives_exactly_once_through_kills() {
     let kills =
         std::env::var("PTPORTAL_SOAK_KILLS").ok().and_then(|k| k.parse().ok()).unwrap_or(10);
-    let mut portal = Setup::new().set("hotfolder", "delivery_delay", "\"20ms\"").start("crash");
+    let setup = Setup::new().set("hotfolder", "delivery_delay", "\"20ms\"");
+    let setup =
+        setup.set("jobticket", "format", "\"xml\"").set("jobticket", "name", "\"{name}.xml\"");
+    let mut portal = setup.start("crash");
     portal.set_password(PASSWORD);
     let (customers, taken) = kill_again_and_again(&mut portal, kills);
     let taken = taken.lock().unwrap();
     let (succeeded, tried) = (customers.succeeded.lock().unwrap(), customers.tried.lock().unwrap());
     let mut count: HashMap<&str, u32> = HashMap::new();
-    for (name, content) in taken.iter() {
+    let (tickets, files): (Vec<_>, Vec<_>) =
+        taken.iter().partition(|(name, _)| name.ends_with(".xml"));
+    for (name, content) in &files {
         let stem = name.split(" (").next().unwrap().trim_end_matches(".bin");
         let source = format!("{stem}.bin");
         let sent = tried.get(&source).unwrap_or_else(|| panic!("{name} was never sent"));
@@ -176,6 +191,16 @@ fn what_a_client_saw_succeed_arrives_exactly_once_through_kills() {
         let arrived = count.contains_key(name.as_str());
         assert!(arrived, "{name} was accepted and did not arrive\n{}", trail(&portal, name));
     }
+    let mut ticketed: Vec<&str> =
+        tickets.iter().map(|(name, _)| name.trim_end_matches(".xml")).collect();
+    let mut delivered: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    ticketed.sort_unstable();
+    delivered.sort_unstable();
+    assert_eq!(ticketed, delivered, "each file has its ticket, once");
+    assert!(
+        tickets.iter().all(|(_, text)| text.trim_ascii_end().ends_with(b"</jobticket>")),
+        "none is cut"
+    );
     assert!(succeeded.len() >= 5, "too few uploads to prove anything: {}", succeeded.len());
     println!("{kills} kills, {} uploads succeeded, {} files taken", succeeded.len(), taken.len());
 }

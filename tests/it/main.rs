@@ -18,6 +18,7 @@
 )]
 
 mod architecture;
+mod batches;
 mod browser;
 mod clients;
 mod commands;
@@ -28,12 +29,16 @@ mod delivery;
 mod ftps;
 mod ftps_attacks;
 mod ftps_uploads;
+mod hooks;
 mod http;
 mod limits;
 mod mails;
 mod orders;
 mod portal;
 mod protocol;
+mod publish;
+mod pull;
+mod retention;
 mod scanning;
 mod store;
 mod store_portal;

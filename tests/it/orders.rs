@@ -227,6 +227,29 @@ fn the_api_admits_only_good_tokens_and_says_what_is_wrong() {
     portal.token("gone");
     let gone = portal.token("gone-too");
     portal.cli(&["token", "revoke", "gone-too"]);
+    let pulls = [
+        ("POST", "/deliveries/claim"),
+        ("GET", "/deliveries/untaken"),
+        ("POST", "/deliveries/seen"),
+        ("GET", "/deliveries/x/content"),
+        ("POST", "/deliveries/x/renew"),
+        ("POST", "/deliveries/x/placing"),
+        ("POST", "/deliveries/x/unplace"),
+        ("POST", "/deliveries/x/done"),
+        ("POST", "/deliveries/x/failed"),
+        ("GET", "/uploads/x/content"),
+        ("GET", "/folders"),
+        ("POST", "/projects/2026-0815/folders"),
+        ("GET", "/projects/2026-0815/files"),
+        ("POST", "/projects/2026-0815/files/Final"),
+        ("PUT", "/projects/2026-0815/files/Final/a/b.pdf"),
+    ];
+    for (method, path) in pulls {
+        for bad in ["", "x", &gone] {
+            portal.api(bad, method, path, None).is(401);
+        }
+        portal.api(&token, method, path, None).is(403);
+    }
     for (method, path) in routes {
         for bad in ["", "x", &gone] {
             let answer = portal.api(bad, method, path, None).is(401);
@@ -278,5 +301,5 @@ fn the_api_admits_only_good_tokens_and_says_what_is_wrong() {
             described.push((method, filled));
         }
     }
-    assert_eq!(described.len(), routes.len(), "{described:?}");
+    assert_eq!(described.len(), routes.len() + pulls.len(), "{described:?}");
 }

@@ -186,8 +186,7 @@ fn deliveries_are_claimed_once_under_a_lease_and_in_order_of_versions() {
         let second = deliveries::claim(db, ("B", later), NOW).await.unwrap().unwrap();
         assert_eq!(second.id, "D2");
         let after = later.plus(std::time::Duration::from_secs(1));
-        let taken_over =
-            deliveries::claim(db, ("C", after), after).await.unwrap().unwrap();
+        let taken_over = deliveries::claim(db, ("C", after), after).await.unwrap().unwrap();
         assert_eq!(
             (taken_over.id.as_str(), taken_over.attempts),
             ("D2", 2),

@@ -23,12 +23,18 @@ pub(crate) struct Setup {
     lines: BTreeMap<&'static str, Vec<String>>,
     clamd: Option<Vec<&'static str>>,
     environment: Vec<(String, String)>,
+    /// Behind all sections.
+    tail: String,
 }
 
 impl Setup {
     pub(crate) fn new() -> Self {
-        let mut setup =
-            Self { lines: BTreeMap::new(), clamd: Some(GOOD.to_vec()), environment: Vec::new() };
+        let mut setup = Self {
+            lines: BTreeMap::new(),
+            clamd: Some(GOOD.to_vec()),
+            environment: Vec::new(),
+            tail: String::new(),
+        };
         for (section, line) in [
             ("hotfolder", "root = \"hotfolder\""),
             ("hotfolder", "delivery_delay = \"200ms\""),
@@ -66,6 +72,14 @@ impl Setup {
     pub(crate) fn without_scanner(mut self) -> Self {
         self.clamd = None;
         self.set("scan", "clamd", "\"off\"").set("scan", "accept_unscanned", "true")
+    }
+
+    /// One more `[[webhook]]`.
+    pub(crate) fn webhook(mut self, url: &str, events: &str, secret: &str) -> Self {
+        self.tail.push_str(&format!(
+            "[[webhook]]\nurl = \"{url}\"\nevents = {events}\nsecret = \"{secret}\"\n"
+        ));
+        self
     }
 
     pub(crate) fn environment(mut self, key: &str, value: &str) -> Self {
@@ -118,6 +132,7 @@ impl Instance {
         for (section, lines) in &setup.lines {
             text.push_str(&format!("[{section}]\n{}\n", lines.join("\n")));
         }
+        text.push_str(&setup.tail);
         std::fs::write(dir.path().join("ptportal.toml"), text).unwrap();
         let environment = setup.environment;
         let server = None;

@@ -5,6 +5,7 @@ pub(crate) mod clients;
 pub(crate) mod http;
 pub(crate) mod instance;
 pub(crate) mod orders;
+pub(crate) mod receiver;
 pub(crate) mod smtp;
 
 use std::path::{Path, PathBuf};
