@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::hand_on::Consumer;
 use super::{App, with_app};
 use crate::certificate;
-use crate::store::{self, mails, numbers};
+use crate::store::{self, hook_runs, mails, numbers, published};
 
 /// One thing that the service cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,18 @@ impl App {
         for (state, count) in mails::count_by_state(self.store.db()).await? {
             metrics::gauge!("ptportal_mails", "state" => state).set(float(count));
         }
+        for consumer in Consumer::ALL {
+            for state in ["pending", "failed"] {
+                let labels = [("consumer", consumer.as_str()), ("state", state)];
+                metrics::gauge!("ptportal_hook_runs", &labels).set(0.0);
+            }
+        }
+        for (consumer, state, count) in hook_runs::count_by_state(self.store.db()).await? {
+            metrics::gauge!("ptportal_hook_runs", "consumer" => consumer, "state" => state)
+                .set(float(count));
+        }
+        let held = published::holds(self.store.db()).await?.len();
+        metrics::gauge!("ptportal_publish_holds").set(size(held));
         let mut oldest = self.now().0;
         for (state, count, since) in numbers::open_deliveries(self.store.db()).await? {
             metrics::gauge!("ptportal_deliveries", "state" => state).set(float(count));

@@ -84,8 +84,12 @@ impl App {
         for call in &calls {
             write_call(&mut work, call).await?;
         }
+        // Rows of batches before the counter of events, as everywhere: PostgreSQL locks them in this order.
         for row in &rows {
-            follow_up(&mut work, row).await?;
+            batches_and_tickets(&mut work, row).await?;
+        }
+        for row in &rows {
+            mails(&mut work, row).await?;
         }
         work.commit().await?;
         if !calls.is_empty() {
@@ -187,8 +191,7 @@ async fn write_call(work: &mut Work<'_>, call: &Call) -> store::Result<()> {
     Ok(())
 }
 
-/// Batches, tickets and mails of one event.
-async fn follow_up(work: &mut Work<'_>, row: &EventRow) -> anyhow::Result<()> {
+async fn batches_and_tickets(work: &mut Work<'_>, row: &EventRow) -> store::Result<()> {
     if row.kind == EventKind::UploadDelivered.as_str() {
         let Some(upload) = uploads::upload(work.tx.db(), &row.upload_id).await? else {
             return Ok(());
@@ -200,10 +203,14 @@ async fn follow_up(work: &mut Work<'_>, row: &EventRow) -> anyhow::Result<()> {
             return Ok(());
         };
         batches::take_in(work, batches::Direction::Out, &upload).await?;
-    } else if row.kind == EventKind::UploadInfected.as_str() {
-        let Some(upload) = uploads::upload(work.tx.db(), &row.upload_id).await? else {
-            return Ok(());
-        };
+    }
+    Ok(())
+}
+
+async fn mails(work: &mut Work<'_>, row: &EventRow) -> store::Result<()> {
+    if row.kind == EventKind::UploadInfected.as_str()
+        && let Some(upload) = uploads::upload(work.tx.db(), &row.upload_id).await?
+    {
         data_mails::virus(work, &upload, Timestamp(row.time)).await?;
     }
     Ok(())

@@ -121,6 +121,8 @@ pub struct App {
     pub links_wake: Notify,
     /// A hook or webhook is due.
     pub hooks_wake: Notify,
+    /// Files of staff that are being taken over here.
+    pub publishing: publish::Running,
     /// Something may have had its time.
     pub retention_wake: Notify,
     /// Calls webhooks.

@@ -3,11 +3,12 @@
 //! It takes the same way as a customer's upload: spool, seal, scan, release. So nothing unscanned is ever readable here
 //! either, and a crash leaves either the old file or the new one.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::clients::{Refused, because, missing};
+use super::clients::{Refused, because, conflict, missing};
 use super::settle::{self, Settled};
 use super::tree::area_key;
 use super::work::Work;
@@ -53,7 +54,21 @@ impl Channel {
     }
 }
 
-/// A file on its way to the customer. Dropped, it is as if it had not begun.
+/// Files that are being taken over in this process: nobody takes their rows for orphans.
+#[derive(Default)]
+pub struct Running(Mutex<HashSet<String>>);
+
+impl Running {
+    fn all(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn holds(&self, upload: &str) -> bool {
+        self.all().contains(upload)
+    }
+}
+
+/// A file on its way to the customer. Dropped, it is an orphan that is cleared within a minute or two.
 pub struct Publication {
     app: Arc<App>,
     row: UploadRow,
@@ -156,7 +171,7 @@ impl App {
     /// Begins to take a file over: its name, its version, and the note of what it looks like on the share.
     ///
     /// # Errors
-    /// A path that cannot be one, or a folder where the file should be.
+    /// `Because`: a path that cannot be one, or a folder where the file should be. `Conflict`: not now.
     pub async fn begin_publication(
         self: &Arc<Self>,
         channel: &Channel,
@@ -165,13 +180,18 @@ impl App {
         let names = found.path.split('/').map(Name::parse).collect::<Result<Vec<_>, _>>();
         let names = names.map_err(|error| Refused::Because(error.english()))?;
         let Some((name, above)) = names.split_last() else { return because("the path is empty") };
+        let free = self.free_bytes().await;
+        let free = free.map_err(|error| Refused::Conflict(format!("free space: {error}")))?;
+        if free < self.config.limits.min_free.saturating_add(found.size) {
+            return conflict("data_dir has no room for it (limits.min_free)");
+        }
         for _ in 0..TRIES {
             let parent = self.make_folders(channel, above).await?;
             if let Some(publication) = self.register(channel, found, (&parent, name)).await? {
                 return Ok(publication);
             }
         }
-        because(format!("{} changes all the time; tried again later", found.path))
+        conflict(format!("{} changes all the time", found.path))
     }
 
     async fn make_folders(&self, channel: &Channel, above: &[Name]) -> Result<String, Refused> {
@@ -243,11 +263,9 @@ impl App {
         let place = (channel.project.id.as_str(), channel.area(), found.path.as_str());
         let looks = (big(found.size), found.mtime, row.id.as_str());
         let put = published::put_step(noted.as_str(), place, looks, now);
-        let done = self.store.run(vec![name_step, uploads::insert_step(&row), put]).await?;
-        let Some(version) = uploads::returned_version(done.get(1))? else { return Ok(None) };
-        row.version = version;
+        let insert = uploads::insert_step(&row);
+        self.publishing.all().insert(row.id.clone());
         let spooled = id.clone();
-        let file = with_app(self, move |app| app.vault.create(&spooled)).await;
         let mut publication = Publication {
             app: Arc::clone(self),
             row,
@@ -256,6 +274,10 @@ impl App {
             hasher: ContentHasher::default(),
             size: 0,
         };
+        let done = self.store.run(vec![name_step, insert, put]).await?;
+        let Some(version) = uploads::returned_version(done.get(1))? else { return Ok(None) };
+        publication.row.version = version;
+        let file = with_app(self, move |app| app.vault.create(&spooled)).await;
         match file {
             Ok(file) => {
                 publication.file = Some(file);
@@ -263,7 +285,7 @@ impl App {
             }
             Err(error) => {
                 publication.abandon().await;
-                because(format!("the spool: {error}"))
+                conflict(format!("the spool: {error}"))
             }
         }
     }
@@ -432,6 +454,12 @@ impl App {
             files.extend(rows.into_iter().map(|row| (channel.folder.clone(), row)));
         }
         Ok(files)
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        self.app.publishing.all().remove(&self.row.id);
     }
 }
 

@@ -79,7 +79,8 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
 pub async fn own_orphans(app: &Arc<App>) -> anyhow::Result<()> {
     let old = app.now().minus(std::time::Duration::from_secs(30));
     for row in uploads::in_state(app.store.db(), UploadState::Receiving).await? {
-        let is_own = row.node == app.node.as_str() && !app.writers.holds(&row.id);
+        let is_written = app.writers.holds(&row.id) || app.publishing.holds(&row.id);
+        let is_own = row.node == app.node.as_str() && !is_written;
         if is_own && row.updated < old.0 {
             recover_receiving(app, &row).await?;
             scans::enqueue_own(app).await?;

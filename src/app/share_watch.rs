@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use super::clients::Refused;
 use super::placing::{self, Failed};
 use super::publish::Channel;
 use super::tree::is_temporary;
@@ -25,14 +26,17 @@ const LEASE_TIME: Duration = Duration::from_secs(60);
 pub(super) const SOON: Duration = Duration::from_secs(3);
 /// Of a pass's duration: a share that answers slowly is asked less often.
 const REST: u32 = 3;
+/// What could not be taken over now.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 const PIECE: usize = 1 << 20;
 
 /// What earlier looks found.
 #[derive(Default)]
 pub(super) struct Looks {
     folders: HashMap<PathBuf, Memory>,
-    /// Files that could not be taken over, as they looked: told once.
-    refused: HashMap<PathBuf, Found>,
+    /// Files that could not be taken over, as they looked, and when they may be tried again; never where it is no time's
+    /// matter.
+    refused: HashMap<PathBuf, (Found, Option<Instant>)>,
     pub(super) missing: HashSet<String>,
 }
 
@@ -159,12 +163,18 @@ async fn look_at(
     let (plan, files) = look_in(app, share, (below.clone(), &known), (looks, began)).await?;
     for found in &plan.publish {
         let Some(file) = files.get(&found.path) else { continue };
-        if looks.refused.get(&below.join(&found.path)) == Some(found) {
+        let place = below.join(&found.path);
+        let waits = |(refused, until): &(Found, Option<Instant>)| {
+            refused == found && until.is_none_or(|until| Instant::now() < until)
+        };
+        if looks.refused.get(&place).is_some_and(waits) {
             continue;
         }
         if let Err(error) = take_over(app, share, channel, file).await {
+            let is_final = matches!(error.downcast_ref(), Some(Refused::Because(_)));
+            let again = if is_final { None } else { Instant::now().checked_add(TRY_AGAIN) };
             tracing::warn!(%error, project = channel.project.project_no, file = %file.below.display(), "a file of the print shop could not be taken over");
-            looks.refused.insert(below.join(&found.path), found.clone());
+            looks.refused.insert(place, (found.clone(), again));
         }
     }
     app.withdraw_files(channel, &plan.withdraw).await?;

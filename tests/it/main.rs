@@ -42,6 +42,7 @@ mod retention;
 mod scanning;
 mod store;
 mod store_portal;
+mod store_workflow;
 mod support;
 mod tree;
 mod uploads;

@@ -206,51 +206,53 @@ fn orders_as_xml_and_bad_files_in_the_import_folder() {
     assert_eq!(portal.events("import.failed").len(), 3);
 }
 
+const ORDER_ROUTES: [(&str, &str); 10] = [
+    ("GET", "/projects"),
+    ("POST", "/projects"),
+    ("GET", "/projects/2026-0815"),
+    ("POST", "/projects/2026-0815/close"),
+    ("GET", "/uploads"),
+    ("GET", "/clients/1001"),
+    ("PUT", "/clients/1001"),
+    ("POST", "/accounts/acme/enable"),
+    ("POST", "/accounts/acme/disable"),
+    ("POST", "/accounts/acme/link"),
+];
+
+const PULL_ROUTES: [(&str, &str); 15] = [
+    ("POST", "/deliveries/claim"),
+    ("GET", "/deliveries/untaken"),
+    ("POST", "/deliveries/seen"),
+    ("GET", "/deliveries/x/content"),
+    ("POST", "/deliveries/x/renew"),
+    ("POST", "/deliveries/x/placing"),
+    ("POST", "/deliveries/x/unplace"),
+    ("POST", "/deliveries/x/done"),
+    ("POST", "/deliveries/x/failed"),
+    ("GET", "/uploads/x/content"),
+    ("GET", "/folders"),
+    ("POST", "/projects/2026-0815/folders"),
+    ("GET", "/projects/2026-0815/files"),
+    ("POST", "/projects/2026-0815/files/Final"),
+    ("PUT", "/projects/2026-0815/files/Final/a/b.pdf"),
+];
+
 #[test]
 fn the_api_admits_only_good_tokens_and_says_what_is_wrong() {
     let portal = portal("tokens", 1, (0, 0, 0));
     let token = portal.token("mis");
-    let routes = [
-        ("GET", "/projects"),
-        ("POST", "/projects"),
-        ("GET", "/projects/2026-0815"),
-        ("POST", "/projects/2026-0815/close"),
-        ("GET", "/uploads"),
-        ("GET", "/clients/1001"),
-        ("PUT", "/clients/1001"),
-        ("POST", "/accounts/acme/enable"),
-        ("POST", "/accounts/acme/disable"),
-        ("POST", "/accounts/acme/link"),
-    ];
     let scoped = portal.cli(&["token", "create", "pull", "--scope", "pull"]);
     let pull = scoped["token"].as_str().unwrap().to_owned();
     portal.token("gone");
     let gone = portal.token("gone-too");
     portal.cli(&["token", "revoke", "gone-too"]);
-    let pulls = [
-        ("POST", "/deliveries/claim"),
-        ("GET", "/deliveries/untaken"),
-        ("POST", "/deliveries/seen"),
-        ("GET", "/deliveries/x/content"),
-        ("POST", "/deliveries/x/renew"),
-        ("POST", "/deliveries/x/placing"),
-        ("POST", "/deliveries/x/unplace"),
-        ("POST", "/deliveries/x/done"),
-        ("POST", "/deliveries/x/failed"),
-        ("GET", "/uploads/x/content"),
-        ("GET", "/folders"),
-        ("POST", "/projects/2026-0815/folders"),
-        ("GET", "/projects/2026-0815/files"),
-        ("POST", "/projects/2026-0815/files/Final"),
-        ("PUT", "/projects/2026-0815/files/Final/a/b.pdf"),
-    ];
-    for (method, path) in pulls {
+    for (method, path) in PULL_ROUTES {
         for bad in ["", "x", &gone] {
             portal.api(bad, method, path, None).is(401);
         }
         portal.api(&token, method, path, None).is(403);
     }
-    for (method, path) in routes {
+    for (method, path) in ORDER_ROUTES {
         for bad in ["", "x", &gone] {
             let answer = portal.api(bad, method, path, None).is(401);
             assert_eq!(answer.header("content-type"), Some("application/problem+json"));
@@ -301,5 +303,5 @@ fn the_api_admits_only_good_tokens_and_says_what_is_wrong() {
             described.push((method, filled));
         }
     }
-    assert_eq!(described.len(), routes.len() + pulls.len(), "{described:?}");
+    assert_eq!(described.len(), ORDER_ROUTES.len() + PULL_ROUTES.len(), "{described:?}");
 }

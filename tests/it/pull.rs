@@ -297,8 +297,11 @@ fn a_download_goes_on_where_it_stopped() {
     assert_eq!(shop.until_delivered("gross.bin"), content);
 }
 
+/// Name and content.
+type Taken = Mutex<Vec<(String, Vec<u8>)>>;
+
 /// Takes every visible file away the moment it appears, as a RIP does.
-fn consume(folder: &Path, taken: &Mutex<Vec<(String, Vec<u8>)>>, away: &Path) {
+fn consume(folder: &Path, taken: &Taken, away: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_str().unwrap().to_owned();
@@ -316,7 +319,7 @@ fn with_either_side_killed_each_file_and_ticket_arrives_exactly_once() {
         setup.set("jobticket", "format", "\"xml\"").set("jobticket", "name", "\"{name}.xml\"");
     let mut portal = dmz(setup, "pullkill");
     let mut shop = Shop::new(&portal);
-    let taken: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+    let taken: Arc<Taken> = Arc::default();
     let stop = Arc::new(AtomicBool::new(false));
     let (folder, away) = (shop.delivered(""), shop.file("away"));
     std::fs::create_dir(&away).unwrap();
