@@ -3,13 +3,15 @@
 -- content: kept, purging (to be unlinked), purged. told_pending: the client was told "scan pending".
 ALTER TABLE uploads ADD COLUMN content TEXT NOT NULL DEFAULT 'kept';
 ALTER TABLE uploads ADD COLUMN told_pending BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX uploads_content ON uploads (content, delivered);
+CREATE INDEX uploads_purging ON uploads (id) WHERE content = 'purging';
+-- For XJDF, taken before the release where the configuration asks for it.
+ALTER TABLE uploads ADD COLUMN md5 TEXT NOT NULL DEFAULT '';
 
 -- batch: a job ticket's batch, or empty. delivered: when the file was placed. waited: when delivery.waiting was told.
 ALTER TABLE deliveries ADD COLUMN batch TEXT NOT NULL DEFAULT '';
 ALTER TABLE deliveries ADD COLUMN delivered BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN waited BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX deliveries_taken ON deliveries (state, taken);
+CREATE INDEX deliveries_untaken ON deliveries (delivered) WHERE state = 'done' AND taken = 0 AND consumer = 'mirror';
 
 -- batch: what a mail about several files tells of. upload_id: what a mail about one file tells of.
 ALTER TABLE mails ADD COLUMN batch TEXT NOT NULL DEFAULT '';

@@ -224,6 +224,7 @@ pub fn event(event: &Event) {
                 template = text("template"),
                 changed = text("changed"),
                 token = text("token"),
+                ticket = text("ticket"),
                 hook = text("hook"),
                 run = text("run"),
                 files = text("files"),

@@ -42,6 +42,8 @@ pub enum Status {
     Exited(i32),
     Signalled(i32),
     TimedOut,
+    /// The caller wanted it to end.
+    Cut,
     NotStarted(String),
 }
 
@@ -54,8 +56,8 @@ pub struct Ended {
     pub took: Duration,
 }
 
-/// Runs a program to its end. Not cancel-safe: dropped, it kills the program but not what that started.
-pub async fn run(program: Program) -> Ended {
+/// Runs a program to its end, or until `cut`. Not cancel-safe: dropped, it kills the program but not what that started.
+pub async fn run(program: Program, cut: impl Future<Output = ()>) -> Ended {
     let started = Instant::now();
     let output = Mutex::new(Output::default());
     let mut command = Command::new(&program.path);
@@ -87,15 +89,18 @@ pub async fn run(program: Program) -> Ended {
     let talk = async { tokio::join!(feed, drain(stdout, &output), drain(stderr, &output)) };
     tokio::pin!(talk);
     let mut is_talking = true;
-    let waited = tokio::time::timeout(program.limit, async {
+    let waiting = tokio::time::timeout(program.limit, async {
         loop {
             tokio::select! {
                 status = child.wait() => break status,
                 _ = &mut talk, if is_talking => is_talking = false,
             }
         }
-    })
-    .await;
+    });
+    let waited = tokio::select! {
+        waited = waiting => waited.map_err(|_elapsed| Status::TimedOut),
+        () = cut => Err(Status::Cut),
+    };
     end_descendants(group, &program.mark).await;
     if is_talking {
         // Whatever still holds a pipe has been killed.
@@ -104,10 +109,10 @@ pub async fn run(program: Program) -> Ended {
     let status = match waited {
         Ok(Ok(status)) => status_of(status),
         Ok(Err(error)) => Status::NotStarted(error.to_string()),
-        Err(_elapsed) => {
+        Err(status) => {
             // Reaps it; it has been killed with its group.
             tokio::time::timeout(LAST_WORDS, child.wait()).await.ok();
-            Status::TimedOut
+            status
         }
     };
     let output = std::mem::take(&mut *output.lock().unwrap_or_else(PoisonError::into_inner)).text();

@@ -11,6 +11,8 @@ use crate::domain::publish::Found;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer.
 const SILENCE: Duration = Duration::from_secs(60);
+/// What every folder of a large shop holds, and much more.
+const ANSWER_MAX: usize = 256 * 1024 * 1024;
 /// A whole answer of the small kind.
 const WHOLE: Duration = Duration::from_secs(60);
 
@@ -76,6 +78,8 @@ pub struct RemoteFolders {
 pub struct Untaken {
     pub id: String,
     pub placed_name: String,
+    /// If it still lies there, operators want to know.
+    pub is_late: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -275,8 +279,9 @@ impl Remote {
         &self,
         (project_no, folder): (&str, &str),
         gone: &[String],
+        missing: usize,
     ) -> Result<(), RemoteError> {
-        let body = json!({"gone": gone});
+        let body = json!({"gone": gone, "missing": missing});
         self.post::<Value>(&["projects", project_no, "files", folder], &body).await.map(drop)
     }
 
@@ -320,7 +325,7 @@ async fn checked(
     if status.is_success() {
         return Ok(response);
     }
-    let text = response.text().await.unwrap_or_default();
+    let text = text_of(response).await.unwrap_or_default();
     let problem: Value = serde_json::from_str(&text).unwrap_or_default();
     let detail = problem.get("detail").and_then(Value::as_str).unwrap_or_default();
     let told = format!("the portal answers {status}: {detail}");
@@ -334,10 +339,24 @@ async fn checked(
 }
 
 async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, RemoteError> {
-    let text = response.text().await.map_err(|error| RemoteError::Away(chain(&error)))?;
+    let text = text_of(response).await?;
     serde_json::from_str(&text).map_err(|error| {
         RemoteError::Refused(format!("the portal's answer does not read: {error}"))
     })
+}
+
+/// A whole answer, of a bounded size: the portal stands where strangers reach it.
+async fn text_of(mut response: reqwest::Response) -> Result<String, RemoteError> {
+    let mut bytes = Vec::new();
+    while let Some(piece) =
+        response.chunk().await.map_err(|error| RemoteError::Away(chain(&error)))?
+    {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > ANSWER_MAX {
+            return Err(RemoteError::Refused("the portal's answer has no end".to_owned()));
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn chain(error: &reqwest::Error) -> String {

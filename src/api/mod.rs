@@ -91,7 +91,10 @@ fn router(api: Api) -> Router {
         .route("/folders", get(pull::folders))
         .route("/projects/{no}/folders", post(pull::made))
         .route("/projects/{no}/files", get(pull::list))
-        .route("/projects/{no}/files/{folder}", post(pull::withdraw))
+        .route(
+            "/projects/{no}/files/{folder}",
+            post(pull::withdraw).layer(DefaultBodyLimit::max(pull::GONE_MAX)),
+        )
         .route("/projects/{no}/files/{folder}/{*path}", put(pull::put))
         .route_layer(middleware::from_fn_with_state((api.clone(), Scope::Pull), admit));
     Router::new()

@@ -27,6 +27,8 @@ use crate::store::{deliveries, published, unsigned, uploads};
 /// A puller that says nothing for this long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
 const PIECE: usize = 256 * 1024;
+/// A list of a hundred thousand names.
+pub(super) const GONE_MAX: usize = 32 * 1024 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -76,6 +78,9 @@ struct Seen {
 #[serde(deny_unknown_fields)]
 struct Gone {
     gone: Vec<String>,
+    /// With those that are gone for the first look only.
+    #[serde(default)]
+    missing: usize,
 }
 
 /// How a file looks on the share.
@@ -240,8 +245,10 @@ fn parse_range(text: &str, size: u64) -> Option<(u64, u64)> {
 /// Delivered files that nobody is known to have taken.
 pub(super) async fn untaken(State(api): State<Api>) -> Result<Json<Value>, Problem> {
     let rows = api.untaken().await?;
-    let rows: Vec<Value> =
-        rows.iter().map(|row| json!({"id": row.id, "placed_name": row.placed_name})).collect();
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| json!({"id": row.id, "placed_name": row.placed_name, "is_late": api.is_late(row)}))
+        .collect();
     Ok(Json(Value::from(rows)))
 }
 
@@ -376,9 +383,9 @@ pub(super) async fn withdraw(
     headers: HeaderMap,
     bytes: BodyBytes,
 ) -> Result<Json<Value>, Problem> {
-    let Gone { gone } = read(&headers, bytes)?;
+    let Gone { gone, missing } = read(&headers, bytes)?;
     let channel = api.channel(&no, &folder).await?;
-    let withdrawn = api.withdraw_files(&channel, &gone).await?;
+    let withdrawn = api.withdraw_files(&channel, &gone, missing).await?;
     Ok(Json(json!({"withdrawn": withdrawn, "held": withdrawn < gone.len()})))
 }
 

@@ -124,8 +124,8 @@ impl App {
                 (key.created, key.updated) = (work.now.0, work.now.0);
                 accounts::insert_key(work.tx.db(), self.new_id().as_str(), &key).await?;
             }
-            work.note(accounts_app::created_event(&row).with("imported", true)).await?;
-            work.changed("account", &row.username).await?;
+            work.note(accounts_app::created_event(&row).with("imported", true));
+            work.changed("account", &row.username);
             invite::welcome(&mut work, &row).await?;
             rows.push(row);
         }

@@ -164,7 +164,7 @@ impl App {
     async fn write_default(&self, name: &str, settings: &str) -> store::Result<()> {
         let mut work = self.begin().await?;
         accounts::set_system_default(work.tx.db(), name, settings, work.now).await?;
-        work.changed("default", name).await?;
+        work.changed("default", name);
         work.commit().await?;
         Ok(())
     }
@@ -266,8 +266,9 @@ pub(super) async fn free_name(
 /// The row, its event, and the news of it for running servers.
 pub(super) async fn insert_account(work: &mut Work<'_>, row: &AccountRow) -> store::Result<()> {
     accounts::insert(work.tx.db(), row).await?;
-    work.note(created_event(row)).await?;
-    work.changed("account", &row.username).await
+    work.note(created_event(row));
+    work.changed("account", &row.username);
+    Ok(())
 }
 
 pub(super) fn created_event(row: &AccountRow) -> Event {
@@ -306,8 +307,9 @@ pub(super) async fn note_account_change(
         .account(&row.username)
         .with("changed", what)
         .with("value", value);
-    work.note(event).await?;
-    work.changed("account", &row.username).await
+    work.note(event);
+    work.changed("account", &row.username);
+    Ok(())
 }
 
 pub(super) fn new_account(

@@ -129,8 +129,8 @@ impl App {
             .peer(peer)
             .with("changed", "password")
             .with("value", "set with a link");
-        work.note(event).await?;
-        work.changed("account", &account.username).await?;
+        work.note(event);
+        work.changed("account", &account.username);
         work.commit().await?;
         Ok(account)
     }
@@ -164,7 +164,7 @@ impl App {
         let row = (id.as_str(), account.username.as_str());
         activation::insert(work.tx.db(), row, (&token.hash(), ""), expires, now).await?;
         activation::expire_all_but(work.tx.db(), &account.username, ALIVE_MAX, now).await?;
-        work.note(event).await?;
+        work.note(event);
         work.commit().await?;
         Ok(self.link_address(&token))
     }

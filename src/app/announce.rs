@@ -104,7 +104,7 @@ impl App {
         if is_changed {
             ProjectState::Open.as_str().clone_into(&mut project.state);
             orders::update_project(work.tx.db(), &project, work.now).await?;
-            work.changed("project", &project.project_no).await?;
+            work.changed("project", &project.project_no);
             project.updated = work.now.0;
         }
         if self.config.hotfolder.ticket_folders {

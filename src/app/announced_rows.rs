@@ -47,14 +47,16 @@ pub(super) async fn client(
 pub(super) async fn insert_client(work: &mut Work<'_>, row: &ClientRow) -> store::Result<()> {
     clients::revive_client(work.tx.db(), &row.client_no).await?;
     clients::insert_client(work.tx.db(), row).await?;
-    work.note(Event::new(EventKind::ClientCreated).client(&row.client_no)).await?;
-    work.changed("client", &row.client_no).await
+    work.note(Event::new(EventKind::ClientCreated).client(&row.client_no));
+    work.changed("client", &row.client_no);
+    Ok(())
 }
 
 pub(super) async fn update_client(work: &mut Work<'_>, row: &ClientRow) -> store::Result<()> {
     clients::update_client(work.tx.db(), row, work.now).await?;
-    work.note(Event::new(EventKind::ClientChanged).client(&row.client_no)).await?;
-    work.changed("client", &row.client_no).await
+    work.note(Event::new(EventKind::ClientChanged).client(&row.client_no));
+    work.changed("client", &row.client_no);
+    Ok(())
 }
 
 /// A client as announced, the rest from the system default.
@@ -175,8 +177,8 @@ pub(super) async fn new_project(
         .client(&row.client_no)
         .project(&row.project_no)
         .path(&row.folder);
-    work.note(event).await?;
-    work.changed("project", &row.project_no).await?;
+    work.note(event);
+    work.changed("project", &row.project_no);
     Ok(row)
 }
 
@@ -269,8 +271,8 @@ pub(super) async fn tickets(
             .client(&project.client_no)
             .project(&project.project_no)
             .with("ticket", row.ticket_no.clone());
-        work.note(event).await?;
-        work.changed("project", &project.project_no).await?;
+        work.note(event);
+        work.changed("project", &project.project_no);
         told.new.push(row.clone());
         told.rows.push(row);
     }

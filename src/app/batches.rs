@@ -14,7 +14,7 @@ use crate::store::{self};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After the sender has logged out: scripts that log in for each file are one sender.
 const AFTER_LOGOUT: Duration = Duration::from_secs(5);
-/// Even while the customer is still sending.
+/// Even while files go on coming.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Which way files go.
@@ -51,11 +51,8 @@ pub(super) async fn take_in(
         last_file: work.now.0,
         ..BatchRow::default()
     };
-    let of = (upload.project_no.as_str(), direction.as_str());
-    batches::insert(work.tx.db(), &row).await?;
-    if batches::add_file(work.tx.db(), of, &upload.id, work.now).await? > 0 {
-        batches::note_file(work.tx.db(), of, work.now).await?;
-    }
+    let batch = batches::open_or_begin(work.tx.db(), &row).await?;
+    batches::add_file(work.tx.db(), &batch, &upload.id, work.now).await?;
     Ok(())
 }
 
@@ -90,11 +87,13 @@ impl App {
             && batch.node == self.node.as_str()
             && now >= last.plus(AFTER_LOGOUT)
             && !self.sessions.accounts().iter().any(|name| name.as_str() == batch.username);
+        if now >= Timestamp(batch.created).plus(LONGEST) {
+            return Ok(true);
+        }
         if !is_quiet && !is_gone {
             return Ok(false);
         }
         let waits = batch.direction == Direction::In.as_str()
-            && now < last.plus(LONGEST)
             && batches::is_busy(self.store.db(), &batch.project_no).await?;
         Ok(!waits)
     }

@@ -121,15 +121,21 @@ impl App {
         let dir = &self.config.hooks.dir;
         let (mut count, mut checks) = (0usize, Vec::new());
         for kind in EventKind::HOOKABLE.iter().copied() {
-            for name in hooks::programs(dir, kind).await {
+            let names = match hooks::programs(dir, kind).await {
+                Ok(names) => names,
+                Err(error) => {
+                    let place = dir.join(kind.as_str()).display().to_string();
+                    let remedy =
+                        "make it readable for the service user; what follows from events waits";
+                    checks.push(Check::failed("hook", format!("{place}: {error}"), remedy));
+                    continue;
+                }
+            };
+            for name in names {
                 count = count.saturating_add(1);
                 let path = dir.join(kind.as_str()).join(name);
-                if hooks::others_may_write(&path) {
-                    checks.push(Check::failed(
-                        "hook",
-                        format!("{} can be written by others and is not run", path.display()),
-                        format!("chmod go-w {}", path.display()),
-                    ));
+                if let Some(reason) = hooks::unsafe_reason(&path, dir) {
+                    checks.push(Check::failed("hook", path.display().to_string(), reason));
                 }
             }
         }

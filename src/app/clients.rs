@@ -163,14 +163,14 @@ impl App {
         orders::close_projects_of(work.tx.db(), client_no, now).await?;
         for account in accounts::accounts_of(work.tx.db(), client_no).await? {
             super::accounts::delete_account(&mut work, &account.username).await?;
-            work.changed("account", &account.username).await?;
+            work.changed("account", &account.username);
         }
         clients::delete_contacts_of(work.tx.db(), client_no).await?;
         mails::anonymise_of_client(work.tx.db(), client_no).await?;
         clients::anonymise_client(work.tx.db(), client_no, now).await?;
-        work.changed("client", client_no).await?;
+        work.changed("client", client_no);
         let event = Event::new(EventKind::ClientChanged).client(client_no);
-        work.note(event.with("changed", "removed")).await?;
+        work.note(event.with("changed", "removed"));
         work.commit().await?;
         Ok(())
     }

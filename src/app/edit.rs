@@ -367,7 +367,7 @@ impl Renaming<'_> {
     ) -> store::Result<bool> {
         let app = &self.session.app;
         let becomes_final = is_temporary(app, &self.entry.name) && entry.is_temporary == 0;
-        if !becomes_final || app.hotfolder.is_none() || entry.released_upload.is_empty() {
+        if !becomes_final || !app.delivers() || entry.released_upload.is_empty() {
             return Ok(false);
         }
         let ids = (entry.released_upload.as_str(), entry.id.as_str(), entry.released_version);
@@ -438,7 +438,7 @@ impl Renaming<'_> {
         }
         entries::show_release(tx.db(), &row.id, now).await?;
         let becomes_final = is_temporary(app, &self.entry.name) && there.is_temporary == 0;
-        if is_newest && becomes_final && app.hotfolder.is_some() {
+        if is_newest && becomes_final && app.delivers() {
             settle::plan_delivery(app, tx, (&row.id, &there.id, version), now).await?;
             return Ok(true);
         }

@@ -16,7 +16,7 @@ use crate::store::events::{self, EventRow};
 use crate::store::{self, hook_runs, orders, uploads};
 
 /// Events in one transaction.
-const AT_ONCE: i64 = 100;
+const AT_ONCE: usize = 100;
 const POLL: Duration = Duration::from_millis(300);
 
 /// A hook or webhook that an event calls.
@@ -55,9 +55,9 @@ impl Consumer {
 pub async fn run(app: Arc<App>) {
     loop {
         match app.hand_on().await {
-            Ok(0) => {}
-            Ok(_) if !app.stop.is_cancelled() => continue,
-            Ok(_) => return,
+            // Many at once: one commit for a hundred costs little, one for each would slow uploads down.
+            Ok(AT_ONCE..) if !app.stop.is_cancelled() => continue,
+            Ok(_) => {}
             Err(error) => {
                 tracing::error!(%error, "what follows from events could not be written down, tried again")
             }
@@ -73,7 +73,8 @@ impl App {
     /// Hands the next events on; gives how many.
     async fn hand_on(&self) -> anyhow::Result<usize> {
         let from = events::handed_on(self.store.db()).await?;
-        let rows = events::after(self.store.db(), from, AT_ONCE).await?;
+        let rows =
+            events::after(self.store.db(), from, i64::try_from(AT_ONCE).unwrap_or(1)).await?;
         let Some(last) = rows.last() else { return Ok(0) };
         let calls = self.calls_for(&rows).await?;
         let mut work = self.begin().await?;
@@ -105,7 +106,7 @@ impl App {
             let kind =
                 EventKind::parse(&row.kind).filter(|kind| EventKind::HOOKABLE.contains(kind));
             let Some(kind) = kind else { continue };
-            let programs = hooks::programs(&self.config.hooks.dir, kind).await;
+            let programs = hooks::programs(&self.config.hooks.dir, kind).await?;
             let webhooks =
                 self.config.webhooks.iter().filter(|webhook| webhook.events.contains(&kind));
             let urls: Vec<String> = webhooks.map(|webhook| webhook.url.clone()).collect();
@@ -147,7 +148,7 @@ impl App {
         let of_event = |name: &str| event.get(name).cloned().unwrap_or(Value::Null);
         let ticket_no = upload.as_ref().map(|upload| upload.ticket_no.clone());
         let ticket_no = ticket_no.filter(|no| !no.is_empty()).map_or_else(
-            || event.pointer("/detail/ticket_no").cloned().unwrap_or(Value::Null),
+            || event.pointer("/detail/ticket").cloned().unwrap_or(Value::Null),
             Value::from,
         );
         Ok(json!({

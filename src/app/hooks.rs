@@ -2,7 +2,7 @@
 //! hangs or fails delays no customer and no other (spec section 13).
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -122,13 +122,11 @@ async fn start_due(app: &Arc<App>, lanes: &Arc<Lanes>, consumer: Consumer) -> an
 async fn attempt(app: &Arc<App>, row: &HookRunRow, consumer: Consumer, owner: &str) {
     let started = std::time::Instant::now();
     let outcome = match consumer {
-        Consumer::Hook => {
-            tokio::select! {
-                outcome = run_hook(app, row) => outcome,
-                // Its lease is freed when this server's end is noticed, and it runs again with the same id.
-                () = too_late(app) => return,
-            }
-        }
+        Consumer::Hook => match run_hook(app, row).await {
+            Some(outcome) => outcome,
+            // Its lease is freed when this server's end is noticed, and it runs again with the same id.
+            None => return,
+        },
         Consumer::Webhook => call_webhook(app, row).await,
     };
     let ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -137,6 +135,7 @@ async fn attempt(app: &Arc<App>, row: &HookRunRow, consumer: Consumer, owner: &s
     }
 }
 
+/// The server's stop, and what a hook may still take to end by itself.
 async fn too_late(app: &App) {
     app.stop.cancelled().await;
     tokio::time::sleep(LAST_WAIT).await;
@@ -193,7 +192,7 @@ async fn settle(
                 .with("reason", error)
                 .with("remedy", format!("`hook show {0}`, then `hook retry {0}`", row.id));
             row.upload_id.clone_into(&mut event.upload_id);
-            work.note(event).await?;
+            work.note(event);
         }
     }
     work.commit().await?;
@@ -252,16 +251,18 @@ async fn clear_folders(app: &App) {
     }
 }
 
-async fn run_hook(app: &Arc<App>, row: &HookRunRow) -> Outcome {
+/// Nothing when the server's stop cut it short.
+async fn run_hook(app: &Arc<App>, row: &HookRunRow) -> Option<Outcome> {
     let path = app.config.hooks.dir.join(&row.target);
     let attempt = u32::try_from(row.attempts).unwrap_or(1);
     match app.run_program(&path, &row.payload, attempt).await {
-        Ok(ended) => outcome_of(app, ended),
+        Ok(ended) if ended.status == Status::Cut => None,
+        Ok(ended) => Some(outcome_of(app, ended)),
         Err(Unfit::Gone) => {
             let error = "the hook is not there any more".to_owned();
-            Outcome::Failed { error, output: String::new() }
+            Some(Outcome::Failed { error, output: String::new() })
         }
-        Err(Unfit::NotNow(error)) => Outcome::Again { error, output: String::new() },
+        Err(Unfit::NotNow(error)) => Some(Outcome::Again { error, output: String::new() }),
     }
 }
 
@@ -276,6 +277,7 @@ fn outcome_of(app: &App, ended: Ended) -> Outcome {
             app.config.hooks.timeout.as_secs()
         ),
         Status::NotStarted(error) => format!("could not be started: {error}"),
+        Status::Cut => "was cut short".to_owned(),
     };
     Outcome::Again { error, output }
 }
@@ -294,16 +296,13 @@ impl App {
         payload: &str,
         attempt: u32,
     ) -> Result<Ended, Unfit> {
-        let meta = match std::fs::metadata(path) {
-            Ok(meta) => meta,
+        match std::fs::metadata(path) {
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Unfit::Gone),
             Err(error) => return Err(Unfit::NotNow(error.to_string())),
-        };
-        if is_writable_by_others(&meta) {
-            return Err(Unfit::NotNow(format!(
-                "others may write it, so it is not run; chmod go-w {}",
-                path.display()
-            )));
+        }
+        if let Some(reason) = unsafe_reason(path, &self.config.hooks.dir) {
+            return Err(Unfit::NotNow(reason));
         }
         let event: Value = serde_json::from_str(payload).unwrap_or_default();
         let id = event.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -313,15 +312,15 @@ impl App {
         let ready = super::blocking(move || vault::make_private_dir(&made)).await;
         ready.map_err(|error| Unfit::NotNow(format!("its working folder: {error}")))?;
         let hooks_dir = self.config.hooks.dir.clone();
-        let ended = process::run(Program {
+        let program = Program {
             path: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
             environment: environment(&event, &dir, &hooks_dir, attempt),
             dir: dir.clone(),
             input: payload.as_bytes().to_vec(),
             limit: self.config.hooks.timeout,
             mark: format!("PTPORTAL_EVENT_ID={id}"),
-        })
-        .await;
+        };
+        let ended = process::run(program, too_late(self)).await;
         if let Err(error) = super::blocking(move || std::fs::remove_dir_all(&dir)).await {
             tracing::warn!(%error, folder = name, "a hook's working folder stays");
         }
@@ -339,11 +338,13 @@ impl App {
             return because(format!("{event} is none of {}", all.join(", ")));
         };
         let dir = self.config.hooks.dir.clone();
-        let programs = programs(&dir, kind).await;
+        let programs = programs(&dir, kind)
+            .await
+            .map_err(|error| Refused::Because(format!("{}: {error}", dir.join(event).display())))?;
         if programs.is_empty() {
             return missing(format!("there is no executable in {}", dir.join(event).display()));
         }
-        let sample = self.config.data_dir.join("hooks-tmp");
+        let sample = folders_dir(self);
         let file = sample.join("beispiel.pdf");
         let written = {
             let (dir, file) = (sample.clone(), file.clone());
@@ -399,7 +400,7 @@ impl App {
         }
         let mut work = self.begin().await?;
         let tried = hook_runs::retry(work.tx.db(), id, work.now).await?;
-        work.changed("hook", id).await?;
+        work.changed("hook", id);
         work.commit().await?;
         if tried == 0 && !id.is_empty() {
             return because(format!("hook run {id} is done or under way; see `hook show {id}`"));
@@ -419,13 +420,16 @@ pub struct TestedHook {
 }
 
 /// The executables of an event, in name order. What editors and package managers leave is none.
-pub(super) async fn programs(dir: &Path, kind: EventKind) -> Vec<String> {
+///
+/// # Errors
+/// A folder that is there and cannot be read now.
+pub(super) async fn programs(dir: &Path, kind: EventKind) -> std::io::Result<Vec<String>> {
     let dir = dir.join(kind.as_str());
     let listed = super::blocking(move || {
         let mut names = Vec::new();
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(names),
+            Err(error) if is_no_folder(&error) => return Ok(names),
             Err(error) => return Err(error),
         };
         for entry in entries {
@@ -440,19 +444,34 @@ pub(super) async fn programs(dir: &Path, kind: EventKind) -> Vec<String> {
         names.sort();
         Ok(names)
     });
-    listed.await.unwrap_or_else(|error| {
-        tracing::error!(%error, event = kind.as_str(), "the folder of hooks cannot be read");
-        Vec::new()
-    })
+    listed.await
 }
 
-/// Such a program is not run: whoever may change it would run as this service.
-pub(super) fn others_may_write(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| is_writable_by_others(&meta))
+/// Not there, or no folder; as opposed to a share or a table of descriptors that is out of order for a moment.
+fn is_no_folder(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
-fn is_writable_by_others(meta: &std::fs::Metadata) -> bool {
-    meta.permissions().mode() & 0o022 != 0
+/// Why a program is not run: whoever may change it would act as this service.
+pub(super) fn unsafe_reason(path: &Path, dir: &Path) -> Option<String> {
+    let own = rustix::process::geteuid().as_raw();
+    let is_open = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        let is_writable = meta.permissions().mode() & 0o022 != 0;
+        let is_foreign = meta.uid() != own && meta.uid() != 0;
+        if is_writable {
+            Some(format!("others may write it, so it is not run; chmod go-w {}", path.display()))
+        } else {
+            is_foreign.then(|| {
+                format!(
+                    "it belongs to another user, so it is not run; chown root {}",
+                    path.display()
+                )
+            })
+        }
+    };
+    is_open(path).or_else(|| is_open(path.parent()?)).or_else(|| is_open(dir))
 }
 
 fn is_hook_name(name: &str) -> bool {

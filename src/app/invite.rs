@@ -79,7 +79,8 @@ async fn invitation(
             MailState::Queued.as_str().clone_into(&mut mail.state);
             mail.reason.clear();
             (mail.recipient, mail.recipient_name) = (recipient, name);
-            Ok(work.note_mail(mail).await?)
+            work.note_mail(mail);
+            Ok(())
         }
         Some(_) => Ok(()),
     }

@@ -193,27 +193,21 @@ impl App {
         }
     }
 
-    /// XJDF wants it; the portal's own ticket has SHA-256.
+    /// XJDF wants it; the portal's own ticket has SHA-256. It stands on the row unless the file went past the scanner.
     async fn md5_of(&self, row: &UploadRow) -> Result<String, Failed> {
-        let id = Id::parse(&row.id).filter(|_| self.config.jobticket.format == TicketFormat::Xjdf);
-        let Some(id) = id else { return Ok(String::new()) };
-        let mut file = match self.vault.open_sealed(&id) {
-            Ok(file) => file,
-            // Its time was over before its mail went out.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-            Err(error) => return Err(Failed::Vault(error)),
-        };
-        let summed = blocking(move || {
-            let (mut md5, mut buffer) = (Md5::new(), vec![0u8; 1 << 20]);
-            loop {
-                let n = file.read(&mut buffer)?;
-                match buffer.get(..n) {
-                    Some(piece) if !piece.is_empty() => md5.update(piece),
-                    Some(_) | None => return Ok(hex::encode(md5.finalize())),
-                }
+        if self.config.jobticket.format != TicketFormat::Xjdf || !row.md5.is_empty() {
+            return Ok(row.md5.clone());
+        }
+        let Some(id) = Id::parse(&row.id) else { return Ok(String::new()) };
+        match sum(self, &id).await {
+            Ok(md5) => {
+                uploads::set_md5(self.store.db(), &row.id, &md5).await?;
+                Ok(md5)
             }
-        });
-        summed.await.map_err(Failed::Vault)
+            // Its time was over before its mail went out.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(Failed::Vault(error)),
+        }
     }
 
     /// Beside its file; a batch's ticket in the upload folder.
@@ -276,6 +270,25 @@ impl App {
             }
         }
     }
+}
+
+/// MD5 of a sealed content, in hex.
+///
+/// # Errors
+/// What the disk says.
+pub(super) async fn sum(app: &App, id: &Id) -> std::io::Result<String> {
+    let mut file = app.vault.open_sealed(id)?;
+    blocking(move || {
+        let (mut md5, mut buffer) = (Md5::new(), vec![0u8; 1 << 20]);
+        loop {
+            let n = file.read(&mut buffer)?;
+            match buffer.get(..n) {
+                Some(piece) if !piece.is_empty() => md5.update(piece),
+                Some(_) | None => return Ok(hex::encode(md5.finalize())),
+            }
+        }
+    })
+    .await
 }
 
 fn built_in(app: &App) -> &'static str {

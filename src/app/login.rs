@@ -200,7 +200,7 @@ impl App {
             if rows > 0 {
                 activation::set_checked(work.tx.db(), &row.username, now).await?;
                 let event = event_at(door, &row.username, EventKind::AccountActivated);
-                work.note(event.client(&row.client_no)).await?;
+                work.note(event.client(&row.client_no));
             }
             work.commit().await?;
             Ok(rows)

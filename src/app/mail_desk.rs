@@ -61,7 +61,7 @@ impl App {
         }
         MailState::Queued.as_str().clone_into(&mut mail.state);
         mail.reason.clear();
-        work.note_mail(mail).await?;
+        work.note_mail(mail);
         work.commit().await?;
         self.mail(id).await
     }

@@ -293,7 +293,7 @@ impl App {
             MailState::Queued => None,
         };
         match kind {
-            Some(kind) => work.note(mail_event(kind, mail, reason)).await?,
+            Some(kind) => work.note(mail_event(kind, mail, reason)),
             None => tracing::warn!(
                 mail = mail.id,
                 attempt = mail.attempts,

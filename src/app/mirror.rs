@@ -158,7 +158,7 @@ pub(super) async fn record_done(
         .with("placed_name", placed_name)
         .with("delivery", row.id.clone())
         .with("ms", ms);
-    work.note(event).await?;
+    work.note(event);
     work.commit().await?;
     Ok(())
 }
@@ -209,7 +209,7 @@ pub(super) async fn is_superseded(
     }
     let mut work = app.begin().await?;
     deliveries::end_unplaced(work.tx.db(), &upload.id, DeliveryState::Superseded, work.now).await?;
-    work.note(event_of(upload, EventKind::DeliverySuperseded)).await?;
+    work.note(event_of(upload, EventKind::DeliverySuperseded));
     work.commit().await?;
     Ok(true)
 }

@@ -22,6 +22,7 @@ mod invite;
 mod job_tickets;
 pub mod keys;
 pub mod login;
+mod looks;
 pub mod mail_desk;
 mod mail_values;
 pub mod mails;
@@ -160,6 +161,12 @@ impl App {
         if let Err(error) = written.await {
             tracing::error!(%error, event = event.kind.as_str(), "event could not be written to the database");
         }
+    }
+
+    /// Whether anything is delivered from here: pushed, or pulled by whoever asks the API.
+    #[must_use]
+    pub fn delivers(&self) -> bool {
+        self.hotfolder.is_some() || !self.config.api.listen.is_empty()
     }
 
     /// Whether the end of an upload needs no verdict.

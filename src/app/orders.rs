@@ -108,8 +108,8 @@ impl App {
         let mut work = self.begin().await?;
         if orders::close_project(work.tx.db(), project_no, work.now).await? > 0 {
             let event = Event::new(EventKind::ProjectClosed).client(&row.client_no);
-            work.note(event.project(project_no)).await?;
-            work.changed("project", project_no).await?;
+            work.note(event.project(project_no));
+            work.changed("project", project_no);
         }
         work.commit().await?;
         self.project(project_no).await

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
+use super::looks::Looks;
 use super::origin::event_of;
 use super::placing::{self, Failed};
-use super::share_watch::Looks;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::hotfolder::Hotfolder;
@@ -104,14 +104,20 @@ impl App {
         self.note_about(row, Noticed::Taken).await
     }
 
+    /// Whether it is time to tell that nobody takes a file.
+    #[must_use]
+    pub fn is_late(&self, row: &DeliveryRow) -> bool {
+        let after = self.config.hotfolder.waiting_after;
+        let is_over = self.now() >= Timestamp(row.delivered).plus(after);
+        !after.is_zero() && is_over && row.waited == 0 && row.taken == 0
+    }
+
     /// A file lies there; after `hotfolder.waiting_after` that is told once.
     ///
     /// # Errors
     /// The database.
     pub async fn note_waiting(&self, row: &DeliveryRow) -> store::Result<()> {
-        let after = self.config.hotfolder.waiting_after;
-        let is_late = !after.is_zero() && self.now() >= Timestamp(row.delivered).plus(after);
-        if !is_late || row.waited != 0 {
+        if !self.is_late(row) {
             return Ok(());
         }
         self.note_about(row, Noticed::Waiting).await
@@ -142,7 +148,7 @@ impl App {
             .with("delivery", row.id.clone())
             .with("delivered", Timestamp(row.delivered).to_string())
             .with("lay_s", lay_ms.div_euclid(1000));
-        work.note(event).await?;
+        work.note(event);
         work.commit().await?;
         Ok(())
     }

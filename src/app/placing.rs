@@ -108,22 +108,19 @@ pub async fn place(
         return steps.rename(recorded, Witness::FromBefore).await;
     }
     ledger.fetch(temp_name).await?;
-    let recorded = async {
-        let placed_name = steps.choose_name().await?;
-        ledger.record_placing(temp_name, &placed_name).await?;
-        Ok(Recorded { temp_name: temp_name.to_owned(), placed_name })
+    let placed_name = match steps.choose_name().await {
+        Ok(placed_name) => placed_name,
+        Err(error) => return steps.give_up(temp_name, error).await,
     };
-    match recorded.await {
-        Ok(recorded) => steps.rename(recorded, Witness::JustMade).await,
-        Err(error) => {
-            let temp_name = temp_name.to_owned();
-            on_share(share, move |share| {
-                share.remove_temp(&temp_name);
-                Ok(())
-            })
-            .await?;
-            Err(error)
+    match ledger.record_placing(temp_name, &placed_name).await {
+        Ok(()) => {
+            let recorded = Recorded { temp_name: temp_name.to_owned(), placed_name };
+            steps.rename(recorded, Witness::JustMade).await
         }
+        Err(Failed::NotOurs) => steps.give_up(temp_name, Failed::NotOurs).await,
+        // It may have been recorded, only the answer was lost: then the temporary file is the witness that nothing was
+        // placed yet, and must stay.
+        Err(error) => Err(error),
     }
 }
 
@@ -148,6 +145,17 @@ struct Steps<'a, L> {
 }
 
 impl<L: Ledger> Steps<'_, L> {
+    /// Nothing was recorded, so the copy is nobody's witness.
+    async fn give_up(&self, temp_name: &str, error: Failed) -> Result<String, Failed> {
+        let temp_name = temp_name.to_owned();
+        on_share(self.share, move |share| {
+            share.remove_temp(&temp_name);
+            Ok(())
+        })
+        .await?;
+        Err(error)
+    }
+
     /// The folder by the layout, the customer's subfolders below it, and a free name.
     async fn choose_name(&self) -> Result<String, Failed> {
         let target = self.ledger.target().await?;
@@ -192,5 +200,67 @@ impl<L: Ledger> Steps<'_, L> {
         let Some(hash) = self.ledger.placed_before(path).await? else { return Ok(false) };
         let path = path.to_owned();
         on_share(self.share, move |share| Ok(share.holds(&path, &hash))).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::domain::hotname::{safe_file_name, safe_folder_name};
+
+    /// A record that is kept, although its answer is lost the first time.
+    struct Forgetful {
+        share: Arc<Hotfolder>,
+        recorded: Mutex<Option<Recorded>>,
+    }
+
+    impl Ledger for Forgetful {
+        async fn fetch(&self, temp_name: &str) -> Result<(), Failed> {
+            let mut content: &[u8] = b"content";
+            let hash = {
+                let mut hasher = crate::domain::content::ContentHasher::default();
+                hasher.update(content);
+                hasher.finish()
+            };
+            let never = crate::domain::time::Timestamp::NEVER;
+            Ok(self.share.copy_in(&mut content, temp_name, (&hash, never), &mut || true)?)
+        }
+
+        async fn target(&self) -> Result<Target, Failed> {
+            Ok(Target { folders: vec![safe_folder_name("in")], name: safe_file_name("a.pdf") })
+        }
+
+        async fn record_placing(&self, temp_name: &str, placed_name: &str) -> Result<(), Failed> {
+            let recorded =
+                Recorded { temp_name: temp_name.to_owned(), placed_name: placed_name.to_owned() };
+            match self.recorded.lock().unwrap().replace(recorded) {
+                None => Err(odd("the answer was lost")),
+                Some(_) => Ok(()),
+            }
+        }
+
+        async fn unplace(&self) -> Result<(), Failed> {
+            Err(Failed::NotOurs)
+        }
+
+        async fn placed_before(&self, _: &Path) -> Result<Option<ContentHash>, Failed> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_whose_answer_was_lost_is_no_proof_that_the_file_is_there() {
+        let dir = std::env::temp_dir().join(format!("ptportal-placing-{}", std::process::id()));
+        let share = Arc::new(Hotfolder::open(&dir, &dir.with_extension("id"), "X").unwrap());
+        let ledger = Forgetful { share: Arc::clone(&share), recorded: Mutex::default() };
+        let first = place(&share, &ledger, "ID.1", None).await;
+        assert!(matches!(first, Err(Failed::Odd(_))));
+        let recorded = ledger.recorded.lock().unwrap().clone();
+        let placed = place(&share, &ledger, "ID.2", recorded).await.unwrap();
+        assert_eq!(std::fs::read(dir.join(placed)).unwrap(), b"content");
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::remove_file(dir.with_extension("id")).unwrap();
     }
 }

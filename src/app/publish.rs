@@ -158,8 +158,13 @@ impl App {
             ) => true,
             Some(UploadState::Incomplete | UploadState::Deleted) | None => false,
         };
-        let known =
-            rows.into_iter().filter(|row| row.upload_state.as_deref().is_some_and(is_settled));
+        // Of a project that was closed the bytes are gone; opened again, its files are taken over anew.
+        let is_there = |row: &published::PublishedRow| {
+            let is_infected = row.upload_state.as_deref() == Some(UploadState::Infected.as_str());
+            row.upload_state.as_deref().is_some_and(is_settled)
+                && (is_infected || row.content.as_deref() == Some("kept"))
+        };
+        let known = rows.into_iter().filter(is_there);
         let found = |row: published::PublishedRow| Found {
             path: row.path,
             size: unsigned(row.size),
@@ -200,8 +205,8 @@ impl App {
             parent = match entries::child(self.store.db(), &parent, name.as_str()).await? {
                 Some(entry) if entry.is_folder() => entry.id,
                 Some(_) => {
-                    return because(format!(
-                        "{name} is a file in the customer's tree, not a folder"
+                    return conflict(format!(
+                        "{name} is still a file in the customer's tree, not a folder"
                     ));
                 }
                 None => {
@@ -242,7 +247,7 @@ impl App {
     ) -> Result<Option<Publication>, Refused> {
         let there = entries::child(self.store.db(), parent, name.as_str()).await?;
         if there.as_ref().is_some_and(EntryRow::is_folder) {
-            return because(format!("{} is a folder in the customer's tree", found.path));
+            return conflict(format!("{} is still a folder in the customer's tree", found.path));
         }
         let (id, now) = (self.new_id(), self.now());
         let mut row = self.publication_row(channel, found, &id, now);
@@ -316,8 +321,8 @@ impl App {
         }
     }
 
-    /// Takes files away from the customer that are gone from the share; many at once wait for an operator. Gives how
-    /// many followed.
+    /// Takes files away from the customer that are `gone` from the share for two looks; many at once wait for an operator,
+    /// counted with those that are `missing` for the first time. Gives how many followed.
     ///
     /// # Errors
     /// The database.
@@ -325,25 +330,34 @@ impl App {
         self: &Arc<Self>,
         channel: &Channel,
         gone: &[String],
+        missing: usize,
     ) -> store::Result<usize> {
+        let missing = missing.max(gone.len());
         let id = channel.hold_id();
         let held = published::hold(self.store.db(), &id).await?;
-        if gone.is_empty() {
+        if missing == 0 {
             if held.is_some() {
                 published::delete_hold(self.store.db(), &id).await?;
             }
             return Ok(0);
         }
         let total = self.known_in(channel).await?.len();
-        let is_confirmed = held.as_ref().is_some_and(|hold| hold.confirmed != 0);
-        if publish::is_mass_removal(gone.len(), total) && !is_confirmed {
-            self.hold_removals(channel, (gone.len(), total), held.as_ref()).await?;
+        // Of what an operator saw, not of what has gone since.
+        let is_confirmed = held.as_ref().is_some_and(|hold| {
+            hold.confirmed != 0 && i64::try_from(missing).unwrap_or(i64::MAX) <= hold.missing
+        });
+        if publish::is_mass_removal(missing, total) && !is_confirmed {
+            if !gone.is_empty() {
+                self.hold_removals(channel, (missing, total), held.as_ref()).await?;
+            }
             return Ok(0);
         }
         for path in gone {
             self.withdraw(channel, path).await?;
         }
-        published::delete_hold(self.store.db(), &id).await?;
+        if gone.len() == missing && held.is_some() {
+            published::delete_hold(self.store.db(), &id).await?;
+        }
         Ok(gone.len())
     }
 
@@ -373,7 +387,7 @@ impl App {
                 "remedy",
                 format!("`publish confirm {no}` if they are meant to go, else put them back"),
             );
-        work.note(event).await?;
+        work.note(event);
         work.commit().await?;
         Ok(())
     }
@@ -388,7 +402,8 @@ impl App {
             parent.clone_from(&entry.id);
             chain.push(entry);
         }
-        let file = chain.pop().filter(|entry| !entry.is_folder() && chain.len() < names.len());
+        let is_whole = chain.len() == names.len();
+        let file = chain.pop().filter(|entry| is_whole && !entry.is_folder());
         let mut work = self.begin().await?;
         let mut removable = Vec::new();
         if let Some(entry) = &file {
@@ -409,7 +424,7 @@ impl App {
             }
         }
         published::delete(work.tx.db(), &channel.project.id, channel.area(), path).await?;
-        work.note(self.file_event(EventKind::FileWithdrawn, channel, path)).await?;
+        work.note(self.file_event(EventKind::FileWithdrawn, channel, path));
         work.commit().await?;
         for id in removable {
             self.scans.withdraw(&id, Settled::Gone);

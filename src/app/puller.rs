@@ -1,22 +1,27 @@
 //! `ptportal pull` (spec section 8): beside PTworkflow, it brings deliveries of a portal elsewhere into the hotfolder
 //! here, and staff's files the other way. The portal keeps the record; the steps are those of a push.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::looks::{Looks, Reading, SOON, is_away};
 use super::pickup;
 use super::placing::{self, Failed, Ledger, Recorded, Target};
-use super::share_watch::{Reading, SOON, path_of};
+use super::settle::MIRROR;
+use super::share_watch::path_of;
 use crate::domain::content::ContentHash;
 use crate::domain::hotname;
-use crate::domain::publish::{Found, Memory};
+use crate::domain::id::Id;
+use crate::domain::publish::Found;
 use crate::domain::time::Timestamp;
 use crate::hotfolder::{FoundFile, Hotfolder};
-use crate::remote::{Claimed, Remote, RemoteError, RemoteFolder};
+use crate::remote::{Claimed, Remote, RemoteError, RemoteFolder, Untaken};
 
 /// Deliveries at once.
 const AT_ONCE: usize = 4;
@@ -32,6 +37,8 @@ pub struct Puller {
     pub remote: Remote,
     /// Between looks when nothing is to be done.
     pub every: Duration,
+    /// The only folders that are sent back.
+    pub publish: Vec<String>,
     pub stop: CancellationToken,
 }
 
@@ -62,32 +69,44 @@ impl Puller {
             if claimed.is_empty() {
                 return Ok(count);
             }
+            let work = Work { share: Arc::clone(&self.share), remote: self.remote.clone() };
             for one in &claimed {
-                self.bring(one).await?;
+                work.bring(one).await?;
                 count = count.saturating_add(1);
             }
         }
     }
 
     async fn pull(&self) {
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let mut running = JoinSet::new();
         let (mut is_away, mut is_fresh) = (false, true);
         while !self.stop.is_cancelled() {
-            let pause = match self.remote.claim(AT_ONCE, is_fresh).await {
+            // One big download must not keep the others waiting: as many are claimed as there is room for.
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+            let wanted = slots.available_permits().saturating_add(1);
+            let pause = match self.remote.claim(wanted, is_fresh).await {
                 Ok(claimed) => {
                     is_fresh = false;
                     if std::mem::take(&mut is_away) {
                         tracing::info!("the portal answers again");
                     }
-                    let mut running = tokio::task::JoinSet::new();
                     let is_idle = claimed.is_empty();
+                    let mut slot = Some(slot);
                     for one in claimed {
+                        let slot = match slot.take() {
+                            Some(slot) => Some(slot),
+                            None => Arc::clone(&slots).try_acquire_owned().ok(),
+                        };
                         let work =
                             Work { share: Arc::clone(&self.share), remote: self.remote.clone() };
-                        running.spawn(async move { work.bring(&one).await.is_ok() });
+                        running.spawn(async move {
+                            // What failed is told, and comes again.
+                            work.bring(&one).await.ok();
+                            drop(slot);
+                        });
                     }
-                    let results = running.join_all().await;
-                    let has_failed = results.contains(&false);
-                    if is_idle || has_failed { self.every } else { Duration::ZERO }
+                    if is_idle { self.every } else { Duration::ZERO }
                 }
                 Err(error) => {
                     if !is_away {
@@ -97,8 +116,10 @@ impl Puller {
                     AFTER_ERROR.max(self.every)
                 }
             };
+            while running.try_join_next().is_some() {}
             self.rest(pause).await;
         }
+        while running.join_next().await.is_some() {}
     }
 
     async fn rest(&self, pause: Duration) {
@@ -108,15 +129,12 @@ impl Puller {
         }
     }
 
-    async fn bring(&self, claimed: &Claimed) -> Result<(), Failed> {
-        Work { share: Arc::clone(&self.share), remote: self.remote.clone() }.bring(claimed).await
-    }
-
     /// Staff's files, and what consumers took.
     async fn send_back(&self) {
-        let (mut looks, began, mut is_told) = (Looks::default(), Instant::now(), false);
+        let (mut looks, mut is_told) = (Looks::new(), false);
+        let mut withdrawing = HashMap::new();
         while !self.stop.is_cancelled() {
-            let pause = match self.look(&mut looks, began).await {
+            let pause = match self.look(&mut looks, &mut withdrawing).await {
                 Ok(is_soon) => {
                     is_told = false;
                     if is_soon { SOON } else { self.every.max(SOON) }
@@ -126,7 +144,7 @@ impl Puller {
                         tracing::warn!(%error, "the hotfolder could not be looked through");
                     }
                     is_told = true;
-                    looks = Looks::default();
+                    looks.forget();
                     AFTER_ERROR
                 }
             };
@@ -134,7 +152,12 @@ impl Puller {
         }
     }
 
-    async fn look(&self, looks: &mut Looks, began: Instant) -> Result<bool, Failed> {
+    /// `withdrawing` holds how many files of a folder the portal was told to be missing.
+    async fn look(
+        &self,
+        looks: &mut Looks,
+        withdrawing: &mut HashMap<PathBuf, usize>,
+    ) -> Result<bool, Failed> {
         placing::on_share(&self.share, Hotfolder::check_marker).await?;
         let answer = self.remote.folders().await?;
         let patterns: Vec<glob::Pattern> = answer
@@ -143,74 +166,72 @@ impl Puller {
             .filter_map(|text| glob::Pattern::new(text).ok())
             .collect();
         let mut is_soon = false;
-        for folder in &answer.folders {
+        for (index, folder) in answer.folders.iter().enumerate() {
             if self.stop.is_cancelled() {
                 return Ok(false);
             }
-            is_soon |= self.look_at(folder, &patterns, (looks, began)).await?;
+            let Some(below) = self.place_of(folder) else {
+                looks.fail(
+                    Path::new(&folder.folder),
+                    &"the portal names a folder that is not one of --publish",
+                );
+                continue;
+            };
+            match self.look_at(folder, (&below, &patterns), (looks, withdrawing)).await {
+                Ok(is_waiting) => is_soon |= is_waiting,
+                Err(error) if is_away(&error) => return Err(error),
+                Err(error) => looks.fail(&below, &error),
+            }
+            let next = answer.folders.get(index.saturating_add(1));
+            if !folder.made && next.is_none_or(|next| next.project_no != folder.project_no) {
+                self.remote.made(&folder.project_no).await?;
+            }
         }
         is_soon |= self.look_for_taken(looks).await?;
         Ok(is_soon)
     }
 
+    /// Where a folder lies, made safe; nothing for one that is none of ours. A portal that strangers have taken over must
+    /// not have other parts of the share sent to it.
+    fn place_of(&self, folder: &RemoteFolder) -> Option<PathBuf> {
+        let names: Vec<_> =
+            folder.below.iter().map(|name| hotname::safe_folder_name(name)).collect();
+        let own = hotname::safe_folder_name(&folder.folder);
+        let is_ours =
+            self.publish.contains(&folder.folder) && names.contains(&own) && names.len() > 1;
+        is_ours.then(|| path_of(&names))
+    }
+
     async fn look_at(
         &self,
         folder: &RemoteFolder,
-        temporary: &[glob::Pattern],
-        (looks, began): (&mut Looks, Instant),
+        (below, temporary): (&Path, &[glob::Pattern]),
+        (looks, withdrawing): (&mut Looks, &mut HashMap<PathBuf, usize>),
     ) -> Result<bool, Failed> {
-        // What comes from elsewhere becomes a safe path here.
-        let names: Vec<_> =
-            folder.below.iter().map(|name| hotname::safe_folder_name(name)).collect();
-        let below = path_of(&names);
         if !folder.made {
-            let made = below.clone();
+            let made = below.to_owned();
             placing::on_share(&self.share, move |share| share.make_folder(&made)).await?;
-            self.remote.made(&folder.project_no).await?;
         }
-        let looked = below.clone();
-        let files = placing::on_share(&self.share, move |share| {
-            let files = share.look_through(&looked)?;
-            share.check_marker()?;
-            Ok(files)
-        })
-        .await?;
-        let is_final = |file: &&FoundFile| {
-            let name = file.found.path.rsplit('/').next().unwrap_or_default();
-            !temporary.iter().any(|pattern| pattern.matches(name))
-        };
-        let files: Vec<&FoundFile> = files.iter().filter(is_final).collect();
         let known: Vec<Found> = folder
             .files
             .iter()
             .map(|f| Found { path: f.path.clone(), size: f.size, mtime: f.mtime })
             .collect();
-        let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let found = files.iter().map(|file| file.found.clone()).collect();
-        let plan = looks.folders.entry(below.clone()).or_default().look(now, found, &known);
+        let is_final = |name: &str| !temporary.iter().any(|pattern| pattern.matches(name));
+        let looked = looks.look_in(&self.share, below, &known, is_final).await?;
         let place = (folder.project_no.as_str(), folder.folder.as_str());
-        for found in &plan.publish {
-            let Some(file) = files.iter().find(|file| file.found == *found) else { continue };
-            if looks.refused.get(&below.join(&found.path)) == Some(found) {
-                continue;
-            }
+        // At the first look, and whenever there is news: the portal keeps what waits for an operator.
+        if !looked.withdraw.is_empty() || withdrawing.get(below) != Some(&looked.missing) {
+            self.remote.withdraw(place, &looked.withdraw, looked.missing).await?;
+            withdrawing.insert(below.to_owned(), looked.missing);
+        }
+        for file in &looked.publish {
             if let Err(error) = self.send(place, file).await {
                 tracing::warn!(%error, project = folder.project_no, file = %file.below.display(), "a file of the print shop was not taken");
-                if matches!(error, RemoteError::Refused(_)) {
-                    looks.refused.insert(below.join(&found.path), found.clone());
-                }
+                looks.refuse(file, matches!(error, RemoteError::Refused(_)));
             }
         }
-        // Also when nothing is gone and something was: the portal forgets what waited.
-        if !plan.withdraw.is_empty() || looks.withdrawing.contains(&below) {
-            self.remote.withdraw(place, &plan.withdraw).await?;
-            if plan.withdraw.is_empty() {
-                looks.withdrawing.remove(&below);
-            } else {
-                looks.withdrawing.insert(below);
-            }
-        }
-        Ok(plan.is_waiting)
+        Ok(looked.is_waiting)
     }
 
     async fn send(&self, place: (&str, &str), file: &FoundFile) -> Result<(), RemoteError> {
@@ -236,11 +257,12 @@ impl Puller {
 
     async fn look_for_taken(&self, looks: &mut Looks) -> Result<bool, Failed> {
         let untaken = self.remote.untaken().await?;
-        let placed = untaken.into_iter().map(|row| (row.id, row.placed_name)).collect::<Vec<_>>();
-        let missing = pickup::missing(&self.share, placed.clone()).await?;
+        let placed = untaken.iter().map(|row| (row.id.clone(), row.placed_name.clone())).collect();
+        let missing = pickup::missing(&self.share, placed).await?;
         let taken: Vec<String> = missing.intersection(&looks.missing).cloned().collect();
+        let is_waiting = |row: &&Untaken| row.is_late && !missing.contains(&row.id);
         let waiting: Vec<String> =
-            placed.into_iter().map(|(id, _)| id).filter(|id| !missing.contains(id)).collect();
+            untaken.iter().filter(is_waiting).map(|row| row.id.clone()).collect();
         let is_news = missing.len() > taken.len();
         looks.missing = missing;
         if !taken.is_empty() || !waiting.is_empty() {
@@ -248,16 +270,6 @@ impl Puller {
         }
         Ok(is_news)
     }
-}
-
-/// What earlier looks found.
-#[derive(Default)]
-struct Looks {
-    folders: HashMap<PathBuf, Memory>,
-    /// Files that the portal refused, as they looked: told once.
-    refused: HashMap<PathBuf, Found>,
-    withdrawing: HashSet<PathBuf>,
-    missing: HashSet<String>,
 }
 
 /// One delivery's work.
@@ -278,7 +290,13 @@ impl Work {
         let is_ours = |recorded: &Recorded| {
             hotname::is_below(&recorded.placed_name) && hotname::is_below(&recorded.temp_name)
         };
-        if recorded.as_ref().is_some_and(|recorded| !is_ours(recorded)) {
+        // The id becomes a part of names on the share.
+        let is_sound = Id::parse(&claimed.id).is_some() && recorded.as_ref().is_none_or(is_ours);
+        if !is_sound {
+            tracing::error!(
+                delivery = claimed.id,
+                "the portal names a place outside of the hotfolder; it may be in wrong hands"
+            );
             return Err(placing::odd("the portal names a place outside of the hotfolder"));
         }
         let ledger = Remotely { work: self, claimed };
@@ -346,8 +364,10 @@ impl Ledger for Remotely<'_> {
     async fn fetch(&self, temp_name: &str) -> Result<(), Failed> {
         let (share, id) = (&self.work.share, self.claimed.id.clone());
         let size = self.claimed.size;
+        // A ticket is small, and may have another text by now.
+        let kept = if self.claimed.consumer == MIRROR { size } else { 0 };
         let (mut file, mut have) =
-            placing::on_share(share, move |share| share.open_part(&id, size)).await?;
+            placing::on_share(share, move |share| share.open_part(&id, kept)).await?;
         if have < size || size == 0 {
             let mut content = self.work.remote.content(self.claimed, have).await?;
             while let Some(piece) = content.next().await? {

@@ -160,6 +160,9 @@ impl App {
         names: &RecordedNames,
     ) -> Result<(), Refused> {
         self.pulled(id).await?;
+        if !hotname::is_below(&names.placed_name) {
+            return because("placed_name must be a path below the hotfolder");
+        }
         let names = (names.temp_name.as_str(), names.placed_name.as_str());
         match mirror::record_placing(self, (id, lease), names).await {
             Ok(()) => Ok(()),

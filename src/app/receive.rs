@@ -341,6 +341,7 @@ impl Session {
             delivered: 0,
             content: "kept".to_owned(),
             told_pending: 0,
+            md5: String::new(),
             created: now,
             updated: now,
         }

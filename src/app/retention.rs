@@ -73,8 +73,8 @@ impl App {
             .client(&project.client_no)
             .project(&project.project_no)
             .with("last_change", Timestamp(project.updated).to_string());
-        work.note(event).await?;
-        work.changed("project", &project.project_no).await?;
+        work.note(event);
+        work.changed("project", &project.project_no);
         work.commit().await?;
         Ok(())
     }
@@ -93,8 +93,13 @@ impl App {
             if self.stop.is_cancelled() {
                 break;
             }
+            let cutoffs = (delivered, quarantine);
+            let found = rows::due(self.store.db(), cutoffs, AT_ONCE).await?;
             let mut work = self.begin().await?;
-            let due = rows::begin_purge(work.tx.db(), (delivered, quarantine), AT_ONCE).await?;
+            let mut due = Vec::new();
+            for content in &found {
+                due.extend(rows::begin_purge(work.tx.db(), cutoffs, &content.id).await?);
+            }
             work.commit().await?;
             if due.is_empty() {
                 break;
@@ -114,10 +119,14 @@ impl App {
         for content in due {
             let Some(id) = Id::parse(&content.id) else { continue };
             let is_infected = content.state == "infected";
-            with_app(self, move |app| {
+            let removed = with_app(self, move |app| {
                 if is_infected { app.vault.remove_quarantined(&id) } else { app.vault.remove(&id) }
-            })
-            .await?;
+            });
+            if let Err(error) = removed.await {
+                // Tried again in the next pass; the others must not wait for it.
+                tracing::error!(%error, upload = content.id, "bytes whose time is over cannot be removed");
+                continue;
+            }
             rows::set_purged(self.store.db(), &content.id).await?;
             purged.files = purged.files.saturating_add(1);
             purged.bytes = purged.bytes.saturating_add(unsigned(content.size));

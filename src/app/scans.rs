@@ -13,9 +13,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use super::scanner::Scanner;
 use super::settle::{self, Settled};
 use super::upload::CLAMD_CEILING;
-use super::{App, blocking, repeat};
+use super::{App, blocking, job_tickets, repeat};
 use crate::clamd::reply::parse_reply;
 use crate::clamd::{Proof, scan_limit};
+use crate::config::TicketFormat;
 use crate::domain::id::Id;
 use crate::domain::verdict::{Answer, IdleRetry, Outcome, Releasable, judge, outcome};
 use crate::store::uploads::UploadRow;
@@ -369,6 +370,10 @@ async fn prepare(app: &Arc<App>, waiting: &Waiting) -> anyhow::Result<Option<(Id
         if let Some(settled) = repeat::note_hash(app, &mut row, &sha256).await? {
             return Ok(Some((id, Prepared::Settled(settled))));
         }
+    }
+    if app.config.jobticket.format == TicketFormat::Xjdf && row.md5.is_empty() {
+        row.md5 = job_tickets::sum(app, &id).await?;
+        uploads::set_md5(app.store.db(), &row.id, &row.md5).await?;
     }
     Ok(Some((id, Prepared::Row(Box::new(row)))))
 }

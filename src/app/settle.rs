@@ -251,10 +251,12 @@ fn release_steps(
         entries::show_release_step(id, now),
         store::events::of_upload_step(id, "released", &event, now),
     ];
-    // Also where nothing is pushed: somebody may pull.
-    let due = now.plus(app.config.hotfolder.delivery_delay);
-    let delivery = app.new_id();
-    steps.push(deliveries::insert_step(delivery.as_str(), id, (MIRROR, "hotfolder"), (due, now)));
+    if app.delivers() {
+        let due = now.plus(app.config.hotfolder.delivery_delay);
+        let delivery = app.new_id();
+        let what = (MIRROR, "hotfolder");
+        steps.push(deliveries::insert_step(delivery.as_str(), id, what, (due, now)));
+    }
     steps
 }
 

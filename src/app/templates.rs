@@ -179,7 +179,7 @@ impl App {
         if templates::update(work.tx.db(), &row).await? == 0 {
             templates::insert_if_missing(work.tx.db(), &row).await?;
         }
-        work.note(Event::new(EventKind::TemplateChanged).with("template", name)).await?;
+        work.note(Event::new(EventKind::TemplateChanged).with("template", name));
         work.commit().await?;
         self.template(name).await
     }

@@ -67,7 +67,7 @@ impl App {
             }
             other => other?,
         }
-        work.note(event).await?;
+        work.note(event);
         work.commit().await?;
         let row = tokens::by_hash(self.store.db(), &token.hash()).await?;
         match row {
@@ -85,7 +85,7 @@ impl App {
         if tokens::delete(work.tx.db(), name).await? == 0 {
             return missing(format!("there is no token {name}; `token list` shows all"));
         }
-        work.note(event).await?;
+        work.note(event);
         work.commit().await?;
         Ok(())
     }

@@ -142,8 +142,8 @@ impl App {
                 return Ok(false);
             }
             end_access(&mut work, &account.username).await?;
-            work.note(event).await?;
-            work.changed("account", &account.username).await?;
+            work.note(event);
+            work.changed("account", &account.username);
             work.commit().await?;
             store::Result::Ok(true)
         };

@@ -14,6 +14,7 @@ pub(super) struct Work<'a> {
     pub(super) tx: WriteTx,
     pub(super) now: Timestamp,
     events: Vec<Event>,
+    changes: Vec<(&'static str, String)>,
     mails: Vec<MailRow>,
 }
 
@@ -22,40 +23,46 @@ impl App {
     pub(super) async fn begin(&self) -> store::Result<Work<'_>> {
         let tx = self.store.write().await?;
         let now = self.now();
-        Ok(Work { app: self, tx, now, events: Vec::new(), mails: Vec::new() })
+        let (events, changes, mails) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Work { app: self, tx, now, events, changes, mails })
     }
 }
 
 impl Work<'_> {
     /// An event that happens with this work.
-    pub(super) async fn note(&mut self, event: Event) -> store::Result<()> {
-        events::insert(self.tx.db(), &event, self.now).await?;
+    pub(super) fn note(&mut self, event: Event) {
         self.events.push(event);
-        Ok(())
     }
 
     /// Running servers must look at something again.
-    pub(super) async fn changed(&mut self, kind: &str, key: &str) -> store::Result<()> {
-        events::note_change(self.tx.db(), kind, key, self.now).await
+    pub(super) fn changed(&mut self, kind: &'static str, key: &str) {
+        self.changes.push((kind, key.to_owned()));
     }
 
     /// A new mail.
     pub(super) async fn write_mail(&mut self, mail: MailRow) -> store::Result<()> {
         mails::insert(self.tx.db(), &mail).await?;
-        self.note_mail(mail).await
-    }
-
-    /// A mail that is queued or kept from now on, with its event.
-    pub(super) async fn note_mail(&mut self, mail: MailRow) -> store::Result<()> {
-        self.changed("mail", &mail.id).await?;
-        self.note(invite::event_of(&mail)).await?;
-        self.mails.push(mail);
+        self.note_mail(mail);
         Ok(())
     }
 
-    /// Makes everything stand, and tells of it. Gives the mails.
+    /// A mail that is queued or kept from now on, with its event.
+    pub(super) fn note_mail(&mut self, mail: MailRow) {
+        self.changed("mail", &mail.id);
+        self.note(invite::event_of(&mail));
+        self.mails.push(mail);
+    }
+
+    /// Makes everything stand, and tells of it. Gives the mails. Events and changes are numbered last, and in this order:
+    /// whoever numbers them keeps all others waiting, on PostgreSQL by a lock.
     pub(super) async fn commit(self) -> store::Result<Vec<MailRow>> {
-        let Self { app, tx, events, mails, .. } = self;
+        let Self { app, mut tx, now, events, changes, mails } = self;
+        for event in &events {
+            events::insert(tx.db(), event, now).await?;
+        }
+        for (kind, key) in &changes {
+            events::note_change(tx.db(), kind, key, now).await?;
+        }
         tx.commit().await?;
         for event in &events {
             logging::event(event);

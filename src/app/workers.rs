@@ -124,8 +124,10 @@ async fn apply(app: &Arc<App>, kind: &str, key: &str) {
         "ban" => app.guard_wake.notify_one(),
         // Projects and clients are read anew, beyond what is remembered for a moment.
         _ => {
-            // A project that is over has contents that may go.
-            app.retention_wake.notify_one();
+            if kind == "project" {
+                // One that is over has contents that may go.
+                app.retention_wake.notify_one();
+            }
             app.recent.projects.clear();
             app.recent.tickets.clear();
             app.recent.folders.clear();

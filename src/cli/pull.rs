@@ -59,6 +59,7 @@ pub(super) async fn run(context: &Context, args: PullArgs) -> anyhow::Result<Exi
         share: Arc::new(share),
         remote,
         every: Duration::from_secs(args.every.max(1)),
+        publish: args.publish,
         stop: CancellationToken::new(),
     };
     if args.once {

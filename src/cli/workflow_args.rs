@@ -52,6 +52,9 @@ pub(super) struct PullArgs {
     /// The hotfolder
     #[arg(long, value_name = "DIR")]
     pub(super) into: PathBuf,
+    /// Folder whose files go back to customers; may be given several times
+    #[arg(long, value_name = "NAME", default_values = ["In Bearbeitung", "Final"])]
+    pub(super) publish: Vec<String>,
     /// Certificate (PEM) that the portal is trusted by, beside those of the system
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,

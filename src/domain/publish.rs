@@ -35,6 +35,8 @@ pub struct Plan {
     pub publish: Vec<Found>,
     /// Gone for two looks.
     pub withdraw: Vec<String>,
+    /// Gone now, at the first look or the second.
+    pub missing: usize,
     /// Something is not decided yet: look again soon.
     pub is_waiting: bool,
 }
@@ -66,6 +68,7 @@ impl Memory {
         let gone = known.keys().filter(|path| !seen.contains_key(**path));
         let gone: BTreeSet<String> = gone.map(|path| (*path).to_owned()).collect();
         plan.withdraw = gone.intersection(&self.missing).cloned().collect();
+        plan.missing = gone.len();
         plan.is_waiting |= plan.withdraw.len() < gone.len();
         (self.seen, self.missing) = (seen, gone);
         plan

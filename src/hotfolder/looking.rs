@@ -1,10 +1,16 @@
 //! Looks at what others did on the share: files that staff put there, files that consumers took.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::{Hotfolder, HotfolderError, io_error};
 use crate::domain::path::Name;
@@ -24,6 +30,21 @@ pub struct Placed {
 }
 
 impl Hotfolder {
+    /// Opens something below the root; nowhere on the way is a link followed, or the root left.
+    fn open_beneath(&self, below: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let root = File::open(self.root())?;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(&root, below, flags, Mode::empty(), resolve);
+        opened.map_err(|error| match error {
+            Errno::LOOP => {
+                io::Error::other("is a link, or lies behind one; links are not followed")
+            }
+            other => other.into(),
+        })
+    }
+
     /// Everything below a folder that a customer may see; nothing when the folder is not there. What is hidden, no
     /// file, or no possible name is passed over; links are not followed.
     ///
@@ -34,28 +55,36 @@ impl Hotfolder {
         let mut folders = vec![(below.to_owned(), String::new(), 0usize)];
         while let Some((folder, prefix, depth)) = folders.pop() {
             let path = self.root().join(&folder);
-            let entries = match fs::read_dir(&path) {
-                Ok(entries) => entries,
+            let listed = self.open_beneath(&folder, OFlags::DIRECTORY);
+            let listed =
+                listed.and_then(|fd| Ok(Dir::read_from(&fd).map(|entries| (fd, entries))?));
+            let (fd, entries) = match listed {
+                Ok(listed) => listed,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(io_error("cannot list", &path)(error)),
             };
             for entry in entries {
-                let entry = entry.map_err(io_error("cannot list", &path))?;
-                let name = entry.file_name();
+                let entry = entry.map_err(|e| io_error("cannot list", &path)(e.into()))?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
                 let Some(shown) = shown_name(&name.to_string_lossy()) else { continue };
-                let meta = match entry.metadata() {
-                    Ok(meta) => meta,
-                    // Gone since the listing.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(io_error("cannot look at", &entry.path())(error)),
-                };
-                let below = folder.join(&name);
+                let stat =
+                    match rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(stat) => stat,
+                        // Gone since the listing.
+                        Err(Errno::NOENT) => continue,
+                        Err(error) => {
+                            return Err(io_error("cannot look at", &path.join(name))(error.into()));
+                        }
+                    };
+                let below = folder.join(name);
                 let path = if prefix.is_empty() { shown } else { format!("{prefix}/{shown}") };
-                if meta.is_dir() && depth < DEPTH_MAX {
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                if kind == FileType::Directory && depth < DEPTH_MAX {
                     folders.push((below, path, depth.saturating_add(1)));
-                } else if meta.is_file() && placed.len() < FILES_MAX {
-                    let mtime = meta.modified().map_or(0, millis);
-                    placed.push(Placed { found: Found { path, size: meta.len(), mtime }, below });
+                } else if kind == FileType::RegularFile && placed.len() < FILES_MAX {
+                    let size = u64::try_from(stat.st_size).unwrap_or(0);
+                    let mtime = millis(stat.st_mtime, stat.st_mtime_nsec);
+                    placed.push(Placed { found: Found { path, size, mtime }, below });
                 }
             }
         }
@@ -89,16 +118,14 @@ impl Hotfolder {
     /// # Errors
     /// When it is gone, or no file any more.
     pub fn open_found(&self, below: &Path) -> io::Result<(File, u64, i64)> {
-        use rustix::fs::{Mode, OFlags};
-        let path = self.root().join(below);
         // What was a file at the look may be a link or a pipe by now.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
+        let file = File::from(self.open_beneath(below, OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
         let meta = file.metadata()?;
         if !meta.is_file() {
             return Err(io::Error::other("is not a file any more"));
         }
-        Ok((file, meta.len(), meta.modified().map_or(0, millis)))
+        let mtime = millis(meta.mtime(), u64::try_from(meta.mtime_nsec()).unwrap_or(0));
+        Ok((file, meta.len(), mtime))
     }
 
     /// Makes a folder for staff, and those above it.
@@ -126,11 +153,10 @@ fn shown_name(name: &str) -> Option<String> {
     Name::parse(name).ok().map(|name| name.to_string())
 }
 
-fn millis(time: SystemTime) -> i64 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(_before) => 0,
-    }
+/// Unix milliseconds; before 1970 nothing was printed from files.
+fn millis(seconds: i64, nanoseconds: u64) -> i64 {
+    let fraction = i64::try_from(nanoseconds.div_euclid(1_000_000)).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(fraction).max(0)
 }
 
 #[cfg(test)]

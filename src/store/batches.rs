@@ -25,11 +25,14 @@ pub struct BatchRow {
     pub updated: i64,
 }
 
-/// Begins a batch; nothing when the project has an open one.
-pub async fn insert(db: impl Db<'_>, row: &BatchRow) -> Result<u64> {
-    let done = sqlx::query(
+/// The project's open batch, or this new one; its quiet period begins anew. The row is locked from here on, so that
+/// nobody ends it before the file is in it.
+pub async fn open_or_begin(db: impl Db<'_>, row: &BatchRow) -> Result<String> {
+    let (id,): (String,) = sqlx::query_as(
         "INSERT INTO batches (id, direction, client_no, project_no, username, node, state, last_file, closed, \
-         created, updated) VALUES ($1, $2, $3, $4, $5, $6, 'open', $7, 0, $7, $7) ON CONFLICT DO NOTHING",
+         created, updated) VALUES ($1, $2, $3, $4, $5, $6, 'open', $7, 0, $7, $7) \
+         ON CONFLICT (project_no, direction) WHERE state = 'open' \
+         DO UPDATE SET last_file = excluded.last_file, updated = excluded.updated RETURNING id",
     )
     .bind(&row.id)
     .bind(&row.direction)
@@ -38,44 +41,20 @@ pub async fn insert(db: impl Db<'_>, row: &BatchRow) -> Result<u64> {
     .bind(&row.username)
     .bind(&row.node)
     .bind(row.last_file)
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(id)
 }
 
-/// The project's open batch takes a file; a file that is in one stays there.
-pub async fn add_file(
-    db: impl Db<'_>,
-    (project_no, direction): (&str, &str),
-    upload: &str,
-    now: Timestamp,
-) -> Result<u64> {
+/// A batch takes a file; a file that is in one stays there.
+pub async fn add_file(db: impl Db<'_>, batch: &str, upload: &str, now: Timestamp) -> Result<u64> {
     let done = sqlx::query(
-        "INSERT INTO batch_files (upload_id, batch, created, updated) \
-         SELECT $1, b.id, $2, $2 FROM batches b WHERE b.project_no = $3 AND b.direction = $4 AND b.state = 'open' \
+        "INSERT INTO batch_files (upload_id, batch, created, updated) VALUES ($1, $2, $3, $3) \
          ON CONFLICT (upload_id) DO NOTHING",
     )
     .bind(upload)
+    .bind(batch)
     .bind(now.0)
-    .bind(project_no)
-    .bind(direction)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// The batch's quiet period begins anew.
-pub async fn note_file(
-    db: impl Db<'_>,
-    (project_no, direction): (&str, &str),
-    now: Timestamp,
-) -> Result<u64> {
-    let done = sqlx::query(
-        "UPDATE batches SET last_file = $1, updated = $1 WHERE project_no = $2 AND direction = $3 AND state = 'open'",
-    )
-    .bind(now.0)
-    .bind(project_no)
-    .bind(direction)
     .execute(db)
     .await?;
     Ok(done.rows_affected())
@@ -83,10 +62,6 @@ pub async fn note_file(
 
 pub async fn open(db: impl Db<'_>) -> Result<Vec<BatchRow>> {
     sqlx::query_as("SELECT * FROM batches WHERE state = 'open' ORDER BY id").fetch_all(db).await
-}
-
-pub async fn batch(db: impl Db<'_>, id: &str) -> Result<Option<BatchRow>> {
-    sqlx::query_as("SELECT * FROM batches WHERE id = $1").bind(id).fetch_optional(db).await
 }
 
 /// Ends a batch, if no file came since `last_file`.

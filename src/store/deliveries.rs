@@ -291,7 +291,7 @@ pub async fn of_upload(db: impl Db<'_>, upload: &str) -> Result<Vec<DeliveryRow>
 /// The earlier file that we placed under this name and that may be replaced.
 pub async fn last_placed(db: impl Db<'_>, placed_name: &str) -> Result<Option<DeliveryRow>> {
     sqlx::query_as(
-        "SELECT * FROM deliveries WHERE placed_name = $1 AND state = 'done' ORDER BY updated DESC LIMIT 1",
+        "SELECT * FROM deliveries WHERE placed_name = $1 AND state = 'done' ORDER BY delivered DESC, id DESC LIMIT 1",
     )
     .bind(placed_name)
     .fetch_optional(db)

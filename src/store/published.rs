@@ -17,6 +17,7 @@ pub struct PublishedRow {
     pub upload_id: String,
     /// Nothing when the upload is gone.
     pub upload_state: Option<String>,
+    pub content: Option<String>,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -51,7 +52,7 @@ pub async fn set_folders_made(db: impl Db<'_>, project: &str, now: Timestamp) ->
 
 pub async fn files(db: impl Db<'_>, project: &str, area: i64) -> Result<Vec<PublishedRow>> {
     sqlx::query_as(
-        "SELECT p.path, p.size, p.mtime, p.upload_id, u.state AS upload_state FROM published p \
+        "SELECT p.path, p.size, p.mtime, p.upload_id, u.state AS upload_state, u.content FROM published p \
          LEFT JOIN uploads u ON u.id = p.upload_id WHERE p.project_id = $1 AND p.area = $2 ORDER BY p.path",
     )
     .bind(project)

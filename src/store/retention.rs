@@ -22,7 +22,7 @@ macro_rules! is_busy {
             "EXISTS (SELECT 1 FROM uploads u WHERE u.project_no = ",
             $project_no,
             " AND (u.state IN ('receiving', 'incomplete', 'scanning', 'held') \
-               OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open = 1) \
+               OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open + 0 = 1) \
                OR (u.state = 'released' AND u.protocol <> 'hotfolder' AND u.delivered = 0 \
                  AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id \
                    AND d.state IN ('cancelled', 'superseded')))))"
@@ -68,32 +68,63 @@ pub async fn delete_entries(db: impl Db<'_>, project: &str) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// Marks contents that go: delivered before `delivered` or in a project that is over; infected before `quarantine`;
-/// older versions of what staff published. Nothing that has an open delivery. `updated` stays: forgetting is no change.
-pub async fn begin_purge(
+/// What may be forgotten: delivered before `$1` or in a project that is over; older versions of what staff published;
+/// infected before `$2`. Nothing that has an open delivery.
+macro_rules! is_due {
+    ($rest:literal) => {
+        concat!(
+            "u.content = 'kept' \
+             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open + 0 = 1) \
+             AND ((u.state = 'released' AND u.protocol <> 'hotfolder' \
+                 AND (u.delivered > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id \
+                   AND d.state IN ('cancelled', 'superseded'))) \
+                 AND (u.updated < $1 OR NOT EXISTS (SELECT 1 FROM projects p \
+                   WHERE p.project_no = u.project_no AND p.state = 'open'))) \
+               OR (u.state = 'released' AND u.protocol = 'hotfolder' \
+                 AND (NOT EXISTS (SELECT 1 FROM projects p WHERE p.project_no = u.project_no AND p.state = 'open') \
+                   OR NOT EXISTS (SELECT 1 FROM entries e WHERE e.id = u.entry_id AND e.released_upload = u.id))) \
+               OR (u.state = 'infected' AND u.updated < $2)) ",
+            $rest
+        )
+    };
+}
+
+/// Contents that may be forgotten, so that no write lock is held while they are looked for.
+pub async fn due(
     db: impl Db<'_>,
     (delivered, quarantine): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Content>> {
-    sqlx::query_as(
-        "UPDATE uploads SET content = 'purging' WHERE id IN ( \
-           SELECT u.id FROM uploads u LEFT JOIN projects p ON p.project_no = u.project_no \
-           WHERE u.content = 'kept' \
-           AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open = 1) \
-           AND ((u.state = 'released' AND u.protocol <> 'hotfolder' \
-               AND (u.delivered > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id \
-                 AND d.state IN ('cancelled', 'superseded'))) \
-               AND (u.updated < $1 OR COALESCE(p.state, 'closed') <> 'open')) \
-             OR (u.state = 'released' AND u.protocol = 'hotfolder' \
-               AND (COALESCE(p.state, 'closed') <> 'open' \
-                 OR NOT EXISTS (SELECT 1 FROM entries e WHERE e.released_upload = u.id))) \
-             OR (u.state = 'infected' AND u.updated < $2)) \
-           LIMIT $3) RETURNING id, state, size",
-    )
+    sqlx::query_as(concat!(
+        "SELECT u.id, u.state, u.size FROM uploads u WHERE ",
+        is_due!("LIMIT $3")
+    ))
     .bind(delivered)
     .bind(quarantine)
     .bind(limit)
     .fetch_all(db)
+    .await
+}
+
+/// Writes down that a content goes, if it still may; its state as it is then. `updated` stays: forgetting is no change.
+/// On PostgreSQL the row is locked first, so that what is asked about it is asked of its newest state.
+pub async fn begin_purge(
+    db: &mut sqlx::AnyConnection,
+    (delivered, quarantine): (i64, i64),
+    id: &str,
+) -> Result<Option<Content>> {
+    sqlx::query("UPDATE uploads SET content = content WHERE id = $1")
+        .bind(id)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query_as(concat!(
+        "UPDATE uploads SET content = 'purging' WHERE id = (SELECT u.id FROM uploads u WHERE u.id = $3 AND ",
+        is_due!(") RETURNING id, state, size")
+    ))
+    .bind(delivered)
+    .bind(quarantine)
+    .bind(id)
+    .fetch_optional(db)
     .await
 }
 
@@ -114,7 +145,8 @@ pub async fn delete_uploads_before(db: impl Db<'_>, before: Timestamp) -> Result
     let done = sqlx::query(
         "DELETE FROM uploads WHERE updated < $1 AND (content = 'purged' OR state IN ('deleted', 'rejected')) \
          AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.project_no = uploads.project_no AND p.state = 'open') \
-         AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.released_upload = uploads.id OR e.current_upload = uploads.id)",
+         AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.id = uploads.entry_id \
+           AND (e.released_upload = uploads.id OR e.current_upload = uploads.id))",
     )
     .bind(before.0)
     .execute(db)

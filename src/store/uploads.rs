@@ -43,6 +43,8 @@ pub struct UploadRow {
     pub content: String,
     /// The client was told that the verdict follows.
     pub told_pending: i64,
+    /// Hex; empty unless job tickets need it.
+    pub md5: String,
     pub created: i64,
     pub updated: i64,
 }
@@ -148,10 +150,12 @@ pub async fn of_entry(db: impl Db<'_>, entry_id: &str) -> Result<Vec<UploadRow>>
         .await
 }
 
-/// Recent uploads of a project, for `Status.txt`; newest first.
+/// Recent uploads of a project, for `Status.txt`; newest first. Of staff's files only what the customer sees.
 pub async fn of_project(db: impl Db<'_>, project_no: &str, limit: i64) -> Result<Vec<UploadRow>> {
     sqlx::query_as(
         "SELECT * FROM uploads WHERE project_no = $1 AND repeat_of = '' AND state <> 'deleted' \
+         AND (protocol <> 'hotfolder' OR EXISTS (SELECT 1 FROM entries e WHERE e.id = uploads.entry_id \
+           AND e.released_upload = uploads.id)) \
          ORDER BY id DESC LIMIT $2",
     )
     .bind(project_no)
@@ -307,7 +311,8 @@ pub fn settle_step(
     let released = if to == UploadState::Released { now.0 } else { 0 };
     Step {
         sql: "UPDATE uploads SET state = $1, verdict = $2, signature = $3, reason = $4, scanner = $5, waived_by = $6, \
-              released = $7, reserved = 0, updated = $8 WHERE id = $9 AND state = $10 RETURNING *",
+              released = $7, reserved = 0, updated = $8 WHERE id = $9 AND state = $10 AND content = 'kept' \
+              RETURNING *",
         values: values![
             to.as_str(),
             finding.verdict,
@@ -464,6 +469,11 @@ pub async fn move_to_entry(
             .execute(db)
             .await?;
     Ok(done.rows_affected())
+}
+
+pub async fn set_md5(db: impl Db<'_>, id: &str, md5: &str) -> Result<()> {
+    sqlx::query("UPDATE uploads SET md5 = $1 WHERE id = $2").bind(md5).bind(id).execute(db).await?;
+    Ok(())
 }
 
 /// The client was told that the verdict follows.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::eventually;
-use crate::support::instance::{IN, Instance, Setup};
+use crate::support::instance::{IN, Instance, PROJECT, Setup};
 use crate::support::receiver::Receiver;
 
 /// Writes an executable hook. A script that a child has open for writing while it is run fails with "text busy".
@@ -185,6 +185,35 @@ fn a_failed_hook_runs_again_with_the_same_id_and_what_is_given_up_is_told() {
         shown["state"] == "done" && shown["output"] == "mended\n"
     });
     assert!(!portal.try_cli(&["hook", "retry", "nothing"]).status.success());
+}
+
+#[test]
+fn events_without_a_file_have_their_hooks_too_and_a_stop_ends_what_they_started() {
+    let mut portal = Setup::new().without_scanner().start("stophook");
+    let mark = format!("ptportal-stop-{}", std::process::id());
+    hook(
+        &portal,
+        "ticket.created",
+        "note",
+        "#!/bin/sh\necho \"$PTPORTAL_PROJECT_NO/$PTPORTAL_TICKET_NO\" > \"$PTPORTAL_HOOKS_DIR/ticket\"\n",
+    );
+    let hang =
+        format!("#!/bin/sh\n(setsid sh -c 'sleep 300 # {mark}' &)\nsh -c 'sleep 300 # {mark}'\n");
+    hook(&portal, "ticket.created", "hang", &hang);
+    portal.cli(&["ticket", "add", PROJECT, "T-1"]);
+    let noted = portal.file("hooks/ticket");
+    eventually("it knows the ticket", || {
+        std::fs::read_to_string(&noted).is_ok_and(|text| text == format!("{PROJECT}/T-1\n"))
+    });
+    eventually("the other hangs", || processes(&mark) > 0);
+    portal.stop();
+    assert_eq!(processes(&mark), 0, "nothing of it is left");
+    portal.serve();
+    eventually("it runs again", || processes(&mark) > 0);
+    let run = runs(&portal).into_iter().find(|run| run["target"] == "ticket.created/hang").unwrap();
+    assert_eq!(run["attempts"], 2);
+    std::fs::remove_file(portal.file("hooks/ticket.created/hang")).unwrap();
+    Command::new("pkill").args(["-KILL", "-f", &mark]).status().unwrap();
 }
 
 #[test]

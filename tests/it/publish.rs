@@ -118,6 +118,9 @@ fn an_infected_file_of_staff_is_never_shown_and_operators_are_told() {
     std::thread::sleep(Duration::from_secs(8));
     assert_eq!(portal.events("upload.infected").len(), 1);
     assert_eq!(smtp.mails().len(), 1, "and the customer has no mail about it");
+    portal.sftp(&format!("get /{PROJECT}/Status.txt status.txt\n")).well();
+    let status = std::fs::read_to_string(portal.file("status.txt")).unwrap();
+    assert!(!status.contains("böse.pdf"), "{status}");
     assert!(path.exists(), "the hotfolder is staff's");
     std::fs::write(&path, "%PDF sauber").unwrap();
     until_seen(&portal, "Final", &["böse.pdf"]);
@@ -233,4 +236,34 @@ fn a_mail_can_announce_what_is_ready() {
     );
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(smtp.mails().len(), 1, "one for all three");
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_hides_no_other_and_links_lead_nowhere() {
+    let portal = start(Setup::new().without_scanner(), "unreadable");
+    portal.cli(&["project", "add", "1001", "A-1"]);
+    let other = portal.file("hotfolder/1001/A-1");
+    eventually("its folders are made", || other.join("Final").is_dir());
+    // A file where the folder should be, and a folder that is a link to somewhere else.
+    std::fs::remove_dir(other.join("Final")).unwrap();
+    std::fs::write(other.join("Final"), "no folder").unwrap();
+    std::fs::remove_dir(other.join("In Bearbeitung")).unwrap();
+    std::fs::create_dir(portal.file("secret")).unwrap();
+    std::fs::write(portal.file("secret/key.pem"), "secret").unwrap();
+    std::os::unix::fs::symlink(portal.file("secret"), other.join("In Bearbeitung")).unwrap();
+    std::fs::write(staff(&portal, "Final").join("gut.pdf"), "x").unwrap();
+    until_seen(&portal, "Final", &["gut.pdf"]);
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(
+        portal.cli(&["upload", "list"]).as_array().unwrap().len(),
+        1,
+        "the link was not followed"
+    );
+    let log = portal.log();
+    assert_eq!(
+        log.matches("a folder of the share cannot be looked at").count(),
+        2,
+        "each told once"
+    );
+    assert!(log.contains("links are not followed"), "{log}");
 }

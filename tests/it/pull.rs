@@ -112,6 +112,11 @@ fn files_and_tickets_are_pulled_and_staffs_files_sent_back() {
     assert_eq!(portal.events("upload.delivered").len(), 1);
     put(&portal, "leer.txt", b"");
     assert_eq!(shop.until_delivered("leer.txt"), b"");
+    // WinSCP and others rename when they are done.
+    put(&portal, "spaet.pdf.filepart", b"renamed");
+    portal.until_state("spaet.pdf.filepart", "released");
+    portal.sftp(&format!("rename {IN}/spaet.pdf.filepart {IN}/spaet.pdf\n")).well();
+    assert_eq!(shop.until_delivered("spaet.pdf"), b"renamed");
     // The other way.
     let folder = shop.file("hotfolder/1001").join(PROJECT).join("Final");
     eventually("the folder for staff is made", || folder.is_dir());
@@ -192,6 +197,59 @@ fn a_pull_needs_its_own_token_its_own_share_and_a_portal_that_does_not_push() {
         .unwrap()
         .to_owned();
     pushing.api(&token, "POST", "/deliveries/claim", Some(&json!({}))).is(409);
+}
+
+#[test]
+fn a_portal_in_wrong_hands_reaches_nothing_but_the_hotfolder() {
+    let portal = dmz(Setup::new().without_scanner(), "pullevil");
+    let shop = Shop::new(&portal);
+    std::fs::create_dir_all(shop.file("hotfolder/geheim")).unwrap();
+    std::fs::write(shop.file("hotfolder/geheim/preise.xls"), "secret").unwrap();
+    let victim = shop.file("victim");
+    for id in [
+        victim.display().to_string(),
+        "../../victim".to_owned(),
+        "01K1Q4ZB125X8V3M7T2R6N9W1H".to_owned(),
+    ] {
+        let port = crate::support::instance::free_port();
+        let sent = shop.file("sent");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workflow/portal.py");
+        let mut evil = Command::new("/usr/bin/python3");
+        let mut evil = evil.arg(script).arg(port.to_string()).arg(&id).arg(&sent).spawn().unwrap();
+        eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let from = format!("http://127.0.0.1:{port}");
+        let mut puller = Command::new(BINARY);
+        puller.current_dir(shop.dir.path()).args([
+            "pull",
+            "--from",
+            &from,
+            "--token-file",
+            "token",
+        ]);
+        let mut puller = puller
+            .args(["--into", "hotfolder", "--every", "1"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_secs(9));
+        puller.kill().unwrap();
+        puller.wait().unwrap();
+        evil.kill().unwrap();
+        evil.wait().unwrap();
+        assert!(!sent.exists(), "nothing of the share was sent");
+        let files =
+            Command::new("find").arg(shop.dir.path()).args(["-type", "f"]).output().unwrap();
+        let files = String::from_utf8(files.stdout).unwrap();
+        let own = |line: &&str| {
+            !line.contains("/hotfolder/")
+                && !line.ends_with("/token")
+                && !line.ends_with(".share-id")
+        };
+        let outside: Vec<&str> = files.lines().filter(own).collect();
+        assert!(outside.is_empty(), "{id}: {outside:?}");
+    }
+    // A sound id with an unsound place ends up in the share, under safe names.
+    assert!(std::fs::read_dir(shop.file("hotfolder")).unwrap().count() > 3);
 }
 
 #[test]

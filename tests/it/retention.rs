@@ -144,9 +144,13 @@ fn a_project_without_change_expires_and_the_hotfolder_stays() {
 
 #[test]
 fn a_closed_project_gives_its_bytes_back() {
-    let portal = Setup::new().start("closed");
+    let portal = Setup::new().set("hotfolder", "poll", "\"1s\"").start("closed");
     put(&portal, "a.pdf");
     portal.until_delivered("a.pdf");
+    let folder = portal.file("hotfolder/1001").join(PROJECT).join("Final");
+    eventually("the folder for staff is there", || folder.is_dir());
+    std::fs::write(folder.join("fertig.pdf"), "x").unwrap();
+    eventually("it is shown", || portal.events("file.published").len() == 1);
     portal.cli(&["project", "close", PROJECT]);
     eventually("its bytes go at once", || !is_kept(&portal, "a.pdf"));
     let upload = portal.upload("a.pdf");

@@ -80,6 +80,7 @@ fn upload(id: &str, entry: &str, version: i64) -> UploadRow {
         delivered: 0,
         content: "kept".to_owned(),
         told_pending: 0,
+        md5: String::new(),
         created: NOW.0,
         updated: NOW.0,
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ptportal::domain::event::{Event, EventKind};
+use ptportal::domain::time::Timestamp;
 use ptportal::store::batches::BatchRow;
 use ptportal::store::hook_runs::Attempted;
 use ptportal::store::{batches, events, hook_runs, leases, published, retention};
@@ -119,23 +120,23 @@ fn a_project_has_one_open_batch_each_way() {
             last_file: NOW.0,
             ..BatchRow::default()
         };
-        assert_eq!(batches::insert(db, &batch("A", "in")).await.unwrap(), 1);
-        assert_eq!(batches::insert(db, &batch("B", "in")).await.unwrap(), 0);
-        assert_eq!(batches::insert(db, &batch("C", "out")).await.unwrap(), 1);
-        assert_eq!(batches::add_file(db, ("P", "in"), "U1", NOW).await.unwrap(), 1);
-        assert_eq!(batches::add_file(db, ("P", "in"), "U1", NOW).await.unwrap(), 0, "once");
+        let take = async |id: &str, direction: &str, at: Timestamp| {
+            let row = BatchRow { last_file: at.0, created: at.0, ..batch(id, direction) };
+            batches::open_or_begin(db, &row).await.unwrap()
+        };
+        assert_eq!(take("A", "in", NOW).await, "A");
+        assert_eq!(take("B", "in", NOW).await, "A", "one is open");
+        assert_eq!(take("C", "out", NOW).await, "C", "each way");
+        assert_eq!(batches::add_file(db, "A", "U1", NOW).await.unwrap(), 1);
+        assert_eq!(batches::add_file(db, "A", "U1", NOW).await.unwrap(), 0, "once");
         let later = NOW.plus(Duration::from_secs(1));
-        batches::note_file(db, ("P", "in"), later).await.unwrap();
+        take("D", "in", later).await;
         assert_eq!(batches::close(db, "A", NOW.0, later).await.unwrap(), 0, "another file came");
         assert_eq!(batches::close(db, "A", later.0, later).await.unwrap(), 1);
         assert_eq!(batches::open(db).await.unwrap().len(), 1);
         assert!(!batches::is_busy(db, "P").await.unwrap());
-        assert_eq!(batches::insert(db, &batch("D", "in")).await.unwrap(), 1, "the next one");
-        assert_eq!(
-            batches::add_file(db, ("P", "in"), "U1", NOW).await.unwrap(),
-            0,
-            "it stays where it is"
-        );
+        assert_eq!(take("E", "in", later).await, "E", "the next one");
+        assert_eq!(batches::add_file(db, "E", "U1", NOW).await.unwrap(), 0, "it stays where it is");
         let end = later.plus(Duration::from_secs(1));
         assert_eq!(batches::delete_files_before(db, end).await.unwrap(), 1);
         assert_eq!(batches::delete_before(db, end).await.unwrap(), 1);
@@ -160,7 +161,10 @@ fn what_is_published_and_what_is_forgotten_read_back() {
         assert!(published::projects(db).await.unwrap().is_empty());
         assert!(published::files(db, "p", 2).await.unwrap().is_empty());
         assert!(retention::idle_projects(db, NOW).await.unwrap().is_empty());
-        assert!(retention::begin_purge(db, (NOW.0, NOW.0), 10).await.unwrap().is_empty());
+        assert!(retention::due(db, (NOW.0, NOW.0), 10).await.unwrap().is_empty());
+        let mut tx = store.write().await.unwrap();
+        assert!(retention::begin_purge(tx.db(), (NOW.0, NOW.0), "U").await.unwrap().is_none());
+        drop(tx);
         assert!(retention::purging(db).await.unwrap().is_empty());
         assert_eq!(retention::expire(db, "p", NOW).await.unwrap(), 0);
         assert_eq!(retention::delete_uploads_before(db, NOW).await.unwrap(), 0);
