@@ -234,6 +234,27 @@ impl Vault {
         Ok(ids)
     }
 
+    /// Every sealed content with its size in bytes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn contents(&self) -> io::Result<Vec<(Id, u64)>> {
+        let mut contents = Vec::new();
+        for shard in fs::read_dir(self.root.join("vault"))? {
+            let shard = shard?;
+            if !shard.file_type()?.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(shard.path())? {
+                let entry = entry?;
+                if let Some(id) = Id::parse(&entry.file_name().to_string_lossy()) {
+                    contents.push((id, entry.metadata()?.len()));
+                }
+            }
+        }
+        Ok(contents)
+    }
+
     /// Free bytes for an ordinary user on the file system of the data folder.
     ///
     /// # Errors

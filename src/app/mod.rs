@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod activation;
 pub mod announce;
 mod announced_rows;
+pub mod backup;
 pub mod batches;
 mod broken;
 pub mod check;
@@ -14,6 +15,7 @@ pub mod control;
 mod data_mails;
 pub mod edit;
 pub mod follow;
+pub mod fsck;
 pub mod gauges;
 pub mod hand_on;
 pub mod hooks;
@@ -38,6 +40,7 @@ pub mod placing;
 pub mod publish;
 pub mod puller;
 pub mod pulling;
+pub mod rates;
 pub mod reading;
 pub mod receive;
 pub mod recent;
@@ -122,6 +125,8 @@ pub struct App {
     pub links_wake: Notify,
     /// A hook or webhook is due.
     pub hooks_wake: Notify,
+    /// How fast accounts may send and fetch.
+    pub rates: rates::Rates,
     /// Files of staff that are being taken over here.
     pub publishing: publish::Running,
     /// Something may have had its time.

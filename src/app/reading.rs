@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::io::ReadWriteFlags;
 
 use super::blocking;
+use super::rates::Pace;
 use crate::domain::time::Timestamp;
 
 /// Something open for reading.
@@ -27,6 +28,8 @@ pub struct Content {
     /// On tmpfs every read is one from memory.
     pub in_memory: bool,
     pub(super) sent: metrics::Counter,
+    /// To be asked before each piece.
+    pub pace: Pace,
 }
 
 impl Content {

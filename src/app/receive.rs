@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::origin::Origin;
+use super::rates::Direction;
 use super::session::Session;
 use super::tree::{Spot, is_temporary};
 use super::upload::{Base, Upload};
@@ -246,7 +247,13 @@ impl Session {
         let origin = self.origin(id, &spot.project, (row.path, row.version), declared);
         let event = origin.event(EventKind::UploadStarted).with("resumed_at", present);
         app.record(event).await;
-        Ok(Upload::begin(Arc::clone(app), origin, Some((file, present)), (Base::None, 0)))
+        Ok(Upload::begin(
+            Arc::clone(app),
+            origin,
+            Some((file, present)),
+            (Base::None, 0),
+            self.pace(Direction::Up),
+        ))
     }
 
     /// A new version of a name: row first, then (with its first byte) the file, so that recovery knows every file.
@@ -269,7 +276,8 @@ impl Session {
             return Ok(None);
         };
         let origin = self.origin(id, &spot.project, (path, version), declared);
-        Ok(Some(Upload::begin(Arc::clone(app), origin, None, base)))
+        let pace = self.pace(Direction::Up);
+        Ok(Some(Upload::begin(Arc::clone(app), origin, None, base, pace)))
     }
 
     async fn ticket_for(&self, spot: &Spot, path: &str) -> Result<String, Refusal> {

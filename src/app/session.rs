@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::rates::{Direction, Pace};
 use super::reading::{Content, Reader};
 use super::status_text::{self, StatusText};
 use super::tree::{
@@ -44,7 +45,7 @@ struct Live {
 }
 
 /// Settings that a change of the account replaces while sessions run.
-type SharedSettings = Arc<RwLock<Arc<Settings>>>;
+pub(super) type SharedSettings = Arc<RwLock<Arc<Settings>>>;
 
 impl Sessions {
     fn all(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Live>> {
@@ -338,7 +339,13 @@ impl Session {
         };
         let sent = metering::sent(self.protocol);
         let mtime = Timestamp(entry.mtime);
-        Ok(Reader::Content(Content { file, size, mtime, in_memory, sent }))
+        let pace = self.pace(Direction::Down);
+        Ok(Reader::Content(Content { file, size, mtime, in_memory, sent, pace }))
+    }
+
+    /// This session's share of what the account may transfer.
+    pub(super) fn pace(&self, direction: Direction) -> Pace {
+        self.app.rates.pace(&self.account, direction, &self.settings)
     }
 
     /// Whether the time of a content is over.

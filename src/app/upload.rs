@@ -12,6 +12,7 @@ use super::broken::break_off;
 use super::content::{Content, Hashing, PIECE, is_full, write_piece};
 use super::origin::Origin;
 use super::outcome::Outcome;
+use super::rates::Pace;
 use super::settle::{self, Settled};
 use super::spool::Spool;
 use super::writers::Writer;
@@ -51,6 +52,7 @@ pub struct Upload {
     follower: follow::Follower,
     received: metrics::Counter,
     /// True once finished or handed to the clearing task.
+    pace: Pace,
     is_done: AtomicBool,
 }
 
@@ -62,6 +64,7 @@ impl Upload {
         origin: Origin,
         resumed: Option<(File, u64)>,
         base: (Base, u64),
+        pace: Pace,
     ) -> Self {
         let (spool, present) = match resumed {
             Some((file, present)) => (Spool::resumed(&app, &origin.id, file), present),
@@ -111,6 +114,7 @@ impl Upload {
             heard,
             follower,
             received,
+            pace,
             is_done: AtomicBool::new(false),
         }
     }
@@ -180,6 +184,7 @@ impl Upload {
     /// A refusal is final for this upload; CLOSE will tell it again.
     pub async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.pace.take(bytes.len()).await;
         let mut inner = self.inner.lock().await;
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.received.increment(len);

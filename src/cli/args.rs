@@ -90,6 +90,19 @@ pub(super) enum Command {
     /// Addresses that are banned after failed logins
     #[command(subcommand)]
     Ban(BanCommand),
+    /// Copy database, keys, certificates and configuration into one new file, also while the server runs
+    Backup { file: PathBuf },
+    /// Put a backup back: into an empty database, and files where none are
+    Restore { file: PathBuf },
+    /// Compare vault, rows and sidecars; exit 1 if something is wrong
+    Fsck {
+        /// Read every content and compare its SHA-256
+        #[arg(long)]
+        deep: bool,
+        /// Rebuild rows from sidecars (as held), clear dead names, remove what was forgotten
+        #[arg(long)]
+        repair: bool,
+    },
     /// A complete instance with a private clamd and a sample customer in a folder of its own
     Demo(DemoArgs),
 }

@@ -9,6 +9,7 @@ mod print;
 mod pull;
 mod registry;
 mod service;
+mod upkeep;
 mod workflow;
 mod workflow_args;
 
@@ -96,6 +97,9 @@ async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
         Command::Pull(args) => return Box::pin(pull::run(&context, args)).await,
         Command::Events(filter) => operate::events(&context, filter).await?,
         Command::Ban(command) => operate::ban(&context, command).await?,
+        Command::Backup { file } => upkeep::backup(&context, &file).await?,
+        Command::Restore { file } => upkeep::restore(&context, &file).await?,
+        Command::Fsck { deep, repair } => return upkeep::fsck(&context, deep, repair).await,
         Command::Demo(_) => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -134,6 +134,11 @@ pub struct Settings {
     pub allowed_networks: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u64>,
+    /// Bytes per second, for all transfers of the account together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_rate: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_rate: Option<u64>,
     /// RFC 3339 or YYYY-MM-DD.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
@@ -148,8 +153,8 @@ pub struct Settings {
     pub username_pattern: Option<String>,
 }
 
-/// Settings that belong to services which this version does not have.
-const LATER: [&str; 2] = ["upload_rate", "download_rate"];
+/// A slower rate would make clients give up between two pieces, in bytes per second.
+const RATE_MIN: u64 = 10 * 1024;
 
 impl Settings {
     /// Reads the object of a row.
@@ -177,6 +182,8 @@ impl Settings {
             protocols: self.protocols.or(base.protocols),
             allowed_networks: self.allowed_networks.or(base.allowed_networks),
             max_sessions: self.max_sessions.or(base.max_sessions),
+            upload_rate: self.upload_rate.or(base.upload_rate),
+            download_rate: self.download_rate.or(base.download_rate),
             expires_at: self.expires_at.or(base.expires_at),
             language: self.language.or(base.language),
             status_file: self.status_file.or(base.status_file),
@@ -227,23 +234,22 @@ impl Settings {
                     value.split(',').map(|e| e.trim().trim_start_matches('.').to_lowercase());
                 Ok(items.filter(|e| !e.is_empty()).collect::<Vec<_>>().into())
             }
-            "quota_bytes" | "max_file_bytes" | "max_sessions" => value
-                .parse::<u64>()
-                .map(Into::into)
-                .map_err(|_| format!("{key}: {value:?} is not a whole number")),
+            "quota_bytes" | "max_file_bytes" | "max_sessions" | "upload_rate" | "download_rate" => {
+                value
+                    .parse::<u64>()
+                    .map(Into::into)
+                    .map_err(|_| format!("{key}: {value:?} is not a whole number"))
+            }
             "status_file" | "tolerate_missing_close_notify" => match value {
                 "true" | "1" => Ok(true.into()),
                 "false" | "0" => Ok(false.into()),
                 other => Err(format!("{key}: {other:?} is not true or false")),
             },
             "expires_at" | "language" | "username_pattern" => Ok(value.into()),
-            later if LATER.contains(&later) => {
-                Err(format!("{later} is not part of this version of ptportal"))
-            }
             other => Err(format!(
                 "there is no account setting {other:?}; known are folders, quota_bytes, max_file_bytes, \
                  allowed_extensions, denied_extensions, protocols, allowed_networks, max_sessions, \
-                 expires_at, language, status_file, tolerate_missing_close_notify, username_pattern"
+                 upload_rate, download_rate, expires_at, language, status_file, tolerate_missing_close_notify, username_pattern"
             )),
         }
     }
@@ -253,6 +259,15 @@ impl Settings {
             && time::parse(text).is_none()
         {
             return Err(format!("expires_at: {text:?} is neither YYYY-MM-DD nor RFC 3339"));
+        }
+        for (key, rate) in
+            [("upload_rate", self.upload_rate), ("download_rate", self.download_rate)]
+        {
+            if rate.is_some_and(|rate| rate < RATE_MIN) {
+                return Err(format!(
+                    "{key}: less than {RATE_MIN} bytes per second; `account unset` takes the limit away"
+                ));
+            }
         }
         for network in self.allowed_networks.iter().flatten() {
             Network::parse(network).map_err(|e| format!("allowed_networks: {e}"))?;
@@ -391,7 +406,8 @@ mod tests {
             ("expires_at", "tomorrow", "neither YYYY-MM-DD"),
             ("allowed_networks", "10.0.0.0/40", "not an address"),
             ("protocols", "scp", "not sftp"),
-            ("upload_rate", "5", "not part of this version"),
+            ("upload_rate", "5", "less than 10240 bytes per second"),
+            ("download_rate", "fast", "not a whole number"),
         ] {
             let error = settings.clone().set(key, value).unwrap_err();
             assert!(error.contains(expect), "{error}");

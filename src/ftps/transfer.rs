@@ -216,6 +216,7 @@ async fn send_content(content: &Content, offset: u64, data: &mut Data) -> Result
         let left = usize::try_from(content.size.saturating_sub(at)).unwrap_or(usize::MAX);
         let len = left.min(DOWNLOAD_PIECE);
         let piece = buffer.get_mut(..len).unwrap_or_default();
+        content.pace.take(len).await;
         match content.read_cached(piece, at) {
             Ok(n) if n == len => data.write(piece).await.map_err(SendStop::Cut)?,
             Ok(_) | Err(_) => {

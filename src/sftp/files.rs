@@ -278,6 +278,7 @@ impl Engine {
                 return self.done(id, Err(Refusal::BadHandle), None, transport).await;
             }
         };
+        content.pace.take(len).await;
         // What is in the page cache is read here and now; only a real disk access goes to the blocking pool.
         let read = self.replies.data_from(id, len, |buffer| content.read_cached(buffer, offset));
         let result = match read {

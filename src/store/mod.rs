@@ -10,8 +10,10 @@ pub mod batch;
 pub mod batches;
 pub mod clients;
 pub mod deliveries;
+pub mod dump;
 pub mod entries;
 pub mod events;
+pub mod fsck;
 pub mod guard;
 pub mod hook_runs;
 pub mod leases;
@@ -116,8 +118,17 @@ impl Store {
     /// # Errors
     /// A broken or newer database.
     pub async fn migrate(&self) -> Result<()> {
+        self.migrate_to(i64::MAX).await
+    }
+
+    /// Makes the tables of an older version, to be filled by [`Store::fill`] and then brought up to date.
+    ///
+    /// # Errors
+    /// A broken or newer database.
+    pub async fn migrate_to(&self, last: i64) -> Result<()> {
         let migrations = MIGRATIONS
             .iter()
+            .filter(|(version, _, _)| *version <= last)
             .map(|(version, name, sql)| {
                 let name = Cow::Borrowed(*name);
                 Migration::new(*version, name, MigrationType::Simple, sql.into_sql_str(), false)

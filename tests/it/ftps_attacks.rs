@@ -437,6 +437,7 @@ fn descriptors_sessions_and_rows_stay_within_their_bounds() {
     );
     said.well();
     eventually("files and sockets are closed", || descriptors() < before + 15);
+    eventually("the stranger is told of", || !portal.events("protocol.error").is_empty());
     assert_eq!(portal.events("protocol.error").len(), 1, "one line a minute for each stranger");
     let pid = portal.server_id().to_string();
     let hup = std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap();

@@ -1,5 +1,8 @@
 //! Limits that a customer meets: each says which limit, its value, and what to do; nothing else is touched.
 
+use std::time::{Duration, Instant};
+
+use crate::support::clients::same;
 use crate::support::instance::{IN, PASSWORD, Setup, USER};
 use crate::support::noise;
 
@@ -114,4 +117,46 @@ fn a_guesser_is_banned_and_one_command_lets_it_in_again() {
     crate::support::eventually("it may come in again", || {
         portal.sftp_password(USER, PASSWORD, &[], "ls\n").ok
     });
+}
+
+#[test]
+fn an_accounts_transfers_share_its_rate_and_none_starves() {
+    let portal = Setup::new().without_scanner().start("rates");
+    portal.set_password(PASSWORD);
+    std::fs::write(portal.file("a.bin"), noise(1_500_000, 3)).unwrap();
+    portal.sftp(&format!("put a.bin {IN}/a.bin\n")).well();
+    portal.cli(&["account", "set", USER, "upload_rate=1000000", "download_rate=1000000"]);
+    // Two at once over two protocols, and one the other way: three megabytes up at one a second.
+    let (began, ends) = (Instant::now(), std::sync::Mutex::new(Vec::new()));
+    let note = |what: &'static str| ends.lock().unwrap().push((what, began.elapsed()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            portal.sftp(&format!("put a.bin {IN}/b.bin\n")).well();
+            note("sftp up");
+        });
+        scope.spawn(|| {
+            portal.curl_ftps(&format!("{IN}/c.bin"), &["-T", "a.bin"]).well();
+            note("ftps up");
+        });
+        scope.spawn(|| {
+            portal.curl_ftps(&format!("{IN}/a.bin"), &["-o", "got.bin"]).well();
+            note("ftps down");
+        });
+    });
+    let ends = ends.into_inner().unwrap();
+    let end = |what: &str| ends.iter().find(|(name, _)| *name == what).unwrap().1.as_secs_f64();
+    assert!(end("sftp up").max(end("ftps up")) > 2.4, "{ends:?}");
+    assert!(end("sftp up").min(end("ftps up")) > 1.4, "both had their share: {ends:?}");
+    assert!(end("ftps down") > 1.1, "{ends:?}");
+    assert!(same(&portal.file("a.bin"), &portal.file("got.bin")));
+    assert_eq!(portal.until_delivered("c.bin"), noise(1_500_000, 3));
+    // A change counts at once, for what runs already as well.
+    portal.cli(&["account", "set", USER, "upload_rate=20000"]);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| portal.sftp(&format!("put a.bin {IN}/d.bin\n")).well());
+        std::thread::sleep(Duration::from_secs(2));
+        portal.cli(&["account", "unset", USER, "upload_rate"]);
+    });
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
 }

@@ -45,4 +45,5 @@ mod store_portal;
 mod store_workflow;
 mod support;
 mod tree;
+mod upkeep;
 mod uploads;

@@ -48,6 +48,9 @@ fn files_of_staff_appear_change_and_go() {
     }
     std::os::unix::fs::symlink("/etc/passwd", folder.join("passwd")).unwrap();
     until_seen(&portal, "Final", &["Korrektur"]);
+    eventually("the file is shown", || {
+        portal.sftp(&format!("ls \"/{PROJECT}/Final/Korrektur/Müller.pdf\"\n")).ok
+    });
     until_seen(&portal, "In Bearbeitung", &["proof.pdf"]);
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     portal.sftp(&format!("get \"/{PROJECT}/Final/Korrektur/Müller.pdf\" got.pdf\n")).well();
