@@ -18,7 +18,7 @@ test: ## Formatting, lints and every test (real clamd, OpenSSH, lftp, FileZilla,
 	tests/with-services cargo nextest run --locked --no-fail-fast --test-threads 4
 
 soak: ## The crash test in its long form: 100 kills
-	PTPORTAL_SOAK_KILLS=100 tests/with-services cargo nextest run --locked --no-capture -E 'test(through_kills)'
+	PTPORTAL_SOAK_KILLS=100 tests/with-services cargo nextest run --locked --no-capture -E 'test(what_a_client_saw_succeed)'
 
 bench: ## Beside OpenSSH's sshd, vsftpd and ProFTPD: speed, CPU, memory of the fronts; beside clamd: time to the answer
 	tests/with-services cargo build --release --locked

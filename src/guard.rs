@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::app::App;
+use crate::domain::account::subscriber;
 use crate::domain::event::{Event, EventKind};
 use crate::store::{events, guard};
 
@@ -118,7 +119,7 @@ impl Guard {
 
     fn admit_to(self: &Arc<Self>, peer: IpAddr, pool: Pool) -> Result<Ticket, Denied> {
         let limits = &self.app.config.limits;
-        let peer = peer.to_canonical();
+        let peer = subscriber(peer);
         let now = self.app.now();
         let mut counts = self.counts();
         if counts.banned.get(&peer).is_some_and(|until| *until > now.0) {
@@ -167,7 +168,7 @@ impl Guard {
     #[must_use]
     pub fn is_banned(&self, peer: IpAddr) -> bool {
         let now = self.app.now();
-        self.counts().banned.get(&peer.to_canonical()).is_some_and(|until| *until > now.0)
+        self.counts().banned.get(&subscriber(peer)).is_some_and(|until| *until > now.0)
     }
 
     /// Connections now: all, and those that have not logged in.
@@ -180,6 +181,7 @@ impl Guard {
     /// Whether nonsense from a stranger is written down: once a minute for each address, so that nobody fills the
     /// database with it.
     pub fn is_worth_a_line(&self, peer: IpAddr) -> bool {
+        let peer = subscriber(peer);
         let mut counts = self.counts();
         if counts.told.len() >= TOLD_MAX {
             counts.told.retain(|_, at| at.elapsed() < TELL_AGAIN);
@@ -199,7 +201,7 @@ impl Guard {
     /// A password was rejected. An address with a live good session is never banned.
     pub async fn note_failure(&self, peer: IpAddr) {
         let limits = &self.app.config.limits;
-        let peer = peer.to_canonical();
+        let peer = subscriber(peer);
         let failed = {
             let mut counts = self.counts();
             if counts.failures.len() >= FAILURES_MAX {

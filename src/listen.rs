@@ -1,6 +1,7 @@
 //! What both fronts do with a listening socket: open it, accept, never give up.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use crate::app::App;
 
 /// Pause after an accept that failed (no descriptors left): never spin, never give up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Descriptors that connections never take.
+const RESERVE: u64 = 64;
 /// A peer that vanished is noticed by TCP itself.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -42,7 +45,12 @@ pub async fn accept<F>(
             () = app.stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
+        let is_last_reserve = accepted.as_ref().is_ok_and(|(stream, _)| is_in_reserve(stream));
         match accepted {
+            Ok((_, peer)) if is_last_reserve => {
+                // Dropped at once: database and files of running transfers need descriptors too.
+                tracing::debug!(%peer, "connection not served: few descriptors are left");
+            }
             Ok((stream, peer)) => {
                 prepare(&stream);
                 app.tasks.spawn(serve(stream, peer));
@@ -53,6 +61,14 @@ pub async fn accept<F>(
             }
         }
     }
+}
+
+/// Whether a socket took one of the last descriptors: the system gives the lowest free number, so it tells how many are
+/// in use.
+fn is_in_reserve(stream: &TcpStream) -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+    limit.is_some_and(|limit| number.saturating_add(RESERVE) >= limit)
 }
 
 /// Small answers go out at once, and a peer that vanished is noticed.

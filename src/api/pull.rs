@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -32,7 +32,7 @@ pub(super) const GONE_MAX: usize = 32 * 1024 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Claim {
+pub(super) struct Claim {
     limit: Option<usize>,
     /// The puller has just started, and holds nothing.
     fresh: bool,
@@ -40,13 +40,13 @@ struct Claim {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Lease {
+pub(super) struct Lease {
     lease: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Placing {
+pub(super) struct Placing {
     lease: String,
     temp_name: String,
     placed_name: String,
@@ -54,14 +54,14 @@ struct Placing {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Done {
+pub(super) struct Done {
     lease: String,
     placed_name: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Failed {
+pub(super) struct Failed {
     lease: String,
     #[serde(default)]
     reason: String,
@@ -69,14 +69,14 @@ struct Failed {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Seen {
+pub(super) struct Seen {
     taken: Vec<String>,
     waiting: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Gone {
+pub(super) struct Gone {
     gone: Vec<String>,
     /// With those that are gone for the first look only.
     #[serde(default)]
@@ -92,26 +92,30 @@ pub(super) struct Looks {
     size: Option<u64>,
 }
 
-type BodyBytes = Result<Bytes, BytesRejection>;
-
 /// A body that is one JSON object.
-fn read<T: DeserializeOwned>(headers: &HeaderMap, bytes: BodyBytes) -> Result<T, Problem> {
-    let bytes = body(headers, bytes)?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("is not JSON: {error}")))?;
-    let wrong = |text: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text);
-    if !value.is_object() {
-        return Err(wrong("the body must be a JSON object".to_owned()));
+pub(super) struct Object<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Object<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
+        let bytes = body(&headers, Bytes::from_request(request, state).await)?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, format!("is not JSON: {error}"))
+        })?;
+        let wrong = |text: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text);
+        if !value.is_object() {
+            return Err(wrong("the body must be a JSON object".to_owned()));
+        }
+        serde_path_to_error::deserialize(value).map(Self).map_err(|error| wrong(error.to_string()))
     }
-    serde_path_to_error::deserialize(value).map_err(|error| wrong(error.to_string()))
 }
 
 pub(super) async fn claim(
     State(api): State<Api>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(claim): Object<Claim>,
 ) -> Result<Json<Value>, Problem> {
-    let claim: Claim = read(&headers, bytes)?;
     if claim.fresh {
         api.forget_pullers().await?;
     }
@@ -122,10 +126,8 @@ pub(super) async fn claim(
 pub(super) async fn renew(
     State(api): State<Api>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(Lease { lease }): Object<Lease>,
 ) -> Result<Json<Value>, Problem> {
-    let Lease { lease } = read(&headers, bytes)?;
     api.renew_pull(&id, &lease).await?;
     Ok(Json(json!({"id": id})))
 }
@@ -133,10 +135,8 @@ pub(super) async fn renew(
 pub(super) async fn placing(
     State(api): State<Api>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(Placing { lease, temp_name, placed_name }): Object<Placing>,
 ) -> Result<Json<Value>, Problem> {
-    let Placing { lease, temp_name, placed_name } = read(&headers, bytes)?;
     api.record_pull((&id, &lease), &RecordedNames { temp_name, placed_name }).await?;
     Ok(Json(json!({"id": id, "state": "placing"})))
 }
@@ -144,10 +144,8 @@ pub(super) async fn placing(
 pub(super) async fn unplace(
     State(api): State<Api>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(Lease { lease }): Object<Lease>,
 ) -> Result<Json<Value>, Problem> {
-    let Lease { lease } = read(&headers, bytes)?;
     api.unplace_pull(&id, &lease).await?;
     Ok(Json(json!({"id": id, "state": "pending"})))
 }
@@ -155,10 +153,8 @@ pub(super) async fn unplace(
 pub(super) async fn done(
     State(api): State<Api>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(Done { lease, placed_name }): Object<Done>,
 ) -> Result<Json<Value>, Problem> {
-    let Done { lease, placed_name } = read(&headers, bytes)?;
     let row = api.finish_pull((&id, &lease), &placed_name).await?;
     Ok(Json(views::delivery(&row)))
 }
@@ -166,10 +162,8 @@ pub(super) async fn done(
 pub(super) async fn failed(
     State(api): State<Api>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(Failed { lease, reason }): Object<Failed>,
 ) -> Result<Json<Value>, Problem> {
-    let Failed { lease, reason } = read(&headers, bytes)?;
     api.fail_pull((&id, &lease), &reason).await?;
     Ok(Json(json!({"id": id})))
 }
@@ -254,10 +248,8 @@ pub(super) async fn untaken(State(api): State<Api>) -> Result<Json<Value>, Probl
 
 pub(super) async fn seen(
     State(api): State<Api>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(Seen { taken, waiting }): Object<Seen>,
 ) -> Result<Json<Value>, Problem> {
-    let Seen { taken, waiting } = read(&headers, bytes)?;
     for id in &taken {
         if let Some(row) = deliveries::delivery(api.store.db(), id).await? {
             api.note_taken(&row).await?;
@@ -380,10 +372,8 @@ pub(super) async fn put(
 pub(super) async fn withdraw(
     State(api): State<Api>,
     Path((no, folder)): Path<(String, String)>,
-    headers: HeaderMap,
-    bytes: BodyBytes,
+    Object(Gone { gone, missing }): Object<Gone>,
 ) -> Result<Json<Value>, Problem> {
-    let Gone { gone, missing } = read(&headers, bytes)?;
     let channel = api.channel(&no, &folder).await?;
     let withdrawn = api.withdraw_files(&channel, &gone, missing).await?;
     Ok(Json(json!({"withdrawn": withdrawn, "held": withdrawn < gone.len()})))

@@ -16,7 +16,7 @@ use super::tree::{
     Attributes, Kind, Listed, Place, STATUS_FILE, folder_attributes, is_upload_area,
 };
 use super::{App, with_app};
-use crate::domain::account::{AccountName, Language, Settings};
+use crate::domain::account::{AccountName, Language, Settings, subscriber};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;
 use crate::domain::path::VirtualPath;
@@ -60,7 +60,7 @@ impl Sessions {
     /// An address with a live good session is never banned.
     #[must_use]
     pub fn has_peer(&self, peer: IpAddr) -> bool {
-        self.all().values().any(|live| live.peer == peer)
+        self.all().values().any(|live| subscriber(live.peer) == subscriber(peer))
     }
 
     /// Ends the sessions of an account (or of a client) at once.

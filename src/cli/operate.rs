@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::Context;
 use super::args::{BanCommand, DeliveryCommand, EventsFilter, UploadCommand};
 use crate::app::views;
-use crate::domain::time;
 use crate::domain::upload::{DeliveryState, UploadState};
+use crate::domain::{account, time};
 use crate::store::events::Filter;
 use crate::store::{deliveries, events as event_rows, guard, uploads};
 
@@ -141,6 +141,10 @@ pub(super) async fn ban(context: &Context, command: BanCommand) -> anyhow::Resul
         }
         BanCommand::Remove { address } => {
             let mut tx = app.store.write().await?;
+            let address = match address.parse() {
+                Ok(parsed) => account::subscriber(parsed).to_string(),
+                Err(_) => address,
+            };
             if guard::remove(tx.db(), &address).await? == 0 {
                 anyhow::bail!("{address} is not banned; `ban list` shows who is");
             }

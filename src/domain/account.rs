@@ -110,6 +110,18 @@ impl Status {
     }
 }
 
+/// Whom limits and bans count for: a subscriber of IPv6 has 2^64 addresses, so it is their common part.
+#[must_use]
+pub fn subscriber(address: std::net::IpAddr) -> std::net::IpAddr {
+    match address.to_canonical() {
+        std::net::IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ std::net::IpAddr::V4(_) => v4,
+    }
+}
+
 /// Settings of an account (spec section 5); what is absent comes from the system default `ptportal`,
 /// what is absent there too from the program.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -395,6 +407,16 @@ mod tests {
         own.set("quota_bytes", "5").unwrap();
         let merged = own.over(base);
         assert_eq!((merged.quota_bytes, merged.language), (Some(5), Some(Language::En)));
+    }
+
+    #[test]
+    fn addresses_of_one_subscriber_count_together() {
+        let of = |text: &str| subscriber(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:3::1"), "2001:db8:1:3::");
+        assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(of("192.0.2.1"), "192.0.2.1");
+        assert_eq!(of("::1"), "::", "the machine itself");
     }
 
     #[test]

@@ -19,11 +19,17 @@ impl SmallDisk {
         let image = dir.path().join("image");
         let file = std::fs::File::create(&image).unwrap();
         file.set_len(u64::from(megabytes) << 20).unwrap();
-        let made = Command::new("mkfs.ext4").args(["-q", "-m", "0", "-N", inodes]).arg(&image).status();
+        let made =
+            Command::new("mkfs.ext4").args(["-q", "-m", "0", "-N", inodes]).arg(&image).status();
         assert!(made.unwrap().success());
         let disk = Self { dir };
         std::fs::create_dir(disk.path()).unwrap();
-        let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(disk.path()).output().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(&image)
+            .arg(disk.path())
+            .output()
+            .unwrap();
         if mounted.status.success() {
             return Some(disk);
         }
@@ -77,9 +83,16 @@ fn a_disk_without_inodes_is_told_and_what_was_accepted_arrives() {
     for n in 0..200 {
         std::fs::write(portal.file("viele").join(format!("{n:03}.txt")), format!("{n}")).unwrap();
     }
-    let batch: String = (0..200).map(|n| format!("-put viele/{n:03}.txt {IN}/{n:03}.txt\n")).collect();
+    let batch: String =
+        (0..200).map(|n| format!("-put viele/{n:03}.txt {IN}/{n:03}.txt\n")).collect();
     let said = portal.sftp(&batch);
-    assert!(said.err.contains("no-space") || said.err.contains("write-failed") || said.err.contains("internal"), "{}", said.err);
+    assert!(
+        said.err.contains("no-space")
+            || said.err.contains("write-failed")
+            || said.err.contains("internal"),
+        "{}",
+        said.err
+    );
     let released = portal.cli(&["upload", "list", "--state", "released"]);
     let count = released.as_array().unwrap().len();
     assert!(count > 20 && count < 200, "{count}");
@@ -113,7 +126,12 @@ fn failing_fsync(dir: &Path) -> PathBuf {
         int fdatasync(int fd) { if (broken()) { errno = EIO; return -1; } return ((int (*)(int))dlsym(RTLD_NEXT, \"fdatasync\"))(fd); }\n";
     std::fs::write(&source, text).unwrap();
     let library = dir.join("fsync.so");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl")
+        .status();
     assert!(built.unwrap().success());
     library
 }
@@ -129,7 +147,11 @@ fn a_failed_fsync_is_never_taken_for_success() {
     put(&portal, "vorher.bin", b"before").well();
     std::fs::write(&broken, "").unwrap();
     let said = put(&portal, "kaputt.bin", &noise(300_000, 1)).badly();
-    assert!(said.err.contains("write-failed") || said.err.contains("internal-error"), "{}", said.err);
+    assert!(
+        said.err.contains("write-failed") || said.err.contains("internal-error"),
+        "{}",
+        said.err
+    );
     std::fs::remove_file(&broken).unwrap();
     // The same again works, and only that one arrives.
     let content = noise(300_000, 2);
@@ -153,7 +175,11 @@ impl Postgres {
         let chown = Command::new("chown").arg("postgres").arg(dir.path()).status();
         let is_root = chown.is_ok_and(|status| status.success());
         let mut own = Self { dir, port, server: None };
-        let made = own.tool("initdb", is_root).args(["-A", "trust", "-U", "ptportal", "--no-sync", "-D", "data"]).output().unwrap();
+        let made = own
+            .tool("initdb", is_root)
+            .args(["-A", "trust", "-U", "ptportal", "--no-sync", "-D", "data"])
+            .output()
+            .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         own.up();
         own
@@ -175,7 +201,11 @@ impl Postgres {
     }
 
     fn up(&mut self) {
-        let options = format!("-p {} -k {} -c listen_addresses=127.0.0.1", self.port, self.dir.path().display());
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1",
+            self.port,
+            self.dir.path().display()
+        );
         let log = self.dir.path().join("data/log");
         let mut command = self.tool("pg_ctl", true);
         command.args(["-D", "data", "-w", "-l"]).arg(log).args(["-o", &options, "start"]);
@@ -203,7 +233,8 @@ impl Drop for Postgres {
 #[test]
 fn a_postgresql_that_stops_and_comes_back_loses_nothing_accepted() {
     let mut postgres = Postgres::start();
-    let portal = Setup::new().set("database", "url", &format!("\"{}\"", postgres.url())).start("pgdown");
+    let portal =
+        Setup::new().set("database", "url", &format!("\"{}\"", postgres.url())).start("pgdown");
     put(&portal, "vorher.bin", b"before").well();
     portal.until_delivered("vorher.bin");
     postgres.down();
@@ -218,7 +249,10 @@ fn a_postgresql_that_stops_and_comes_back_loses_nothing_accepted() {
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 let names: Vec<String> = (0..6).map(|n| format!("{round}-{n}.bin")).collect();
-                let ok: Vec<String> = names.into_iter().filter(|name| put(&portal, name, name.as_bytes()).ok).collect();
+                let ok: Vec<String> = names
+                    .into_iter()
+                    .filter(|name| put(&portal, name, name.as_bytes()).ok)
+                    .collect();
                 ok
             });
             std::thread::sleep(Duration::from_millis(300));
@@ -232,7 +266,10 @@ fn a_postgresql_that_stops_and_comes_back_loses_nothing_accepted() {
         assert_eq!(portal.until_delivered(name), name.as_bytes());
     }
     let delivered = portal.hotfolder_files();
-    assert!(delivered.iter().all(|path| !path.to_string_lossy().contains(" (2)")), "none twice: {delivered:?}");
+    assert!(
+        delivered.iter().all(|path| !path.to_string_lossy().contains(" (2)")),
+        "none twice: {delivered:?}"
+    );
 }
 
 #[test]
@@ -307,10 +344,7 @@ fn what_came_after_an_older_database_is_found_and_brought_back() {
 fn a_database_of_a_newer_version_stops_the_start() {
     let mut portal = Setup::new().without_scanner().start("newer");
     portal.stop();
-    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\n\
-                  c.execute(\"INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'later', 1, X'00', 0)\")\nc.commit()";
-    let written = Command::new("/usr/bin/python3").args(["-c", script]).arg(portal.file("data/ptportal.db")).status();
-    assert!(written.unwrap().success());
+    portal.sql("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'later', 1, X'00', 0)");
     let output = portal.try_cli(&["serve"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));

@@ -5,15 +5,6 @@ use std::process::Command;
 use crate::support::instance::{IN, Instance, PROJECT, Setup};
 use crate::support::{MARKER, eventually};
 
-/// Lets rows look older, as only time does.
-fn sql(portal: &Instance, statement: &str) {
-    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=20)\nc.execute(sys.argv[2])\nc.commit()";
-    let mut command = Command::new("/usr/bin/python3");
-    command.args(["-c", script]).arg(portal.file("data/ptportal.db")).arg(statement);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 const DAY: i64 = 24 * 3600 * 1000;
 
 /// Everything of the past, `days` ago.
@@ -28,12 +19,12 @@ fn age(portal: &Instance, days: i64) {
     ] {
         let shift = days * DAY;
         let sets: Vec<String> = columns.iter().map(|c| format!("{c} = {c} - {shift}")).collect();
-        sql(portal, &format!("UPDATE {table} SET {} WHERE {} > 0", sets.join(", "), columns[0]));
+        portal.sql(&format!("UPDATE {table} SET {} WHERE {} > 0", sets.join(", "), columns[0]));
     }
-    sql(
-        portal,
-        &format!("UPDATE uploads SET delivered = delivered - {} WHERE delivered > 0", days * DAY),
-    );
+    portal.sql(&format!(
+        "UPDATE uploads SET delivered = delivered - {} WHERE delivered > 0",
+        days * DAY
+    ));
 }
 
 fn put(portal: &Instance, name: &str) {

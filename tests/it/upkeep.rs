@@ -38,13 +38,6 @@ fn kinds(report: &Value) -> Vec<String> {
     kinds
 }
 
-fn sql(portal: &Instance, statement: &str) {
-    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=20)\nc.execute(sys.argv[2])\nc.commit()";
-    let mut command = Command::new("/usr/bin/python3");
-    command.args(["-c", script]).arg(portal.file("data/ptportal.db")).arg(statement);
-    assert!(command.status().unwrap().success());
-}
-
 #[test]
 fn fsck_finds_what_is_missing_damaged_or_without_a_row_and_rebuilds_rows() {
     let portal = Setup::new().start("fsck");
@@ -58,8 +51,8 @@ fn fsck_finds_what_is_missing_damaged_or_without_a_row_and_rebuilds_rows() {
     bytes[3] ^= 1;
     std::fs::write(content(&portal, "gekippt.pdf"), bytes).unwrap();
     let orphan = portal.upload("zeilenlos.pdf")["id"].as_str().unwrap().to_owned();
-    sql(&portal, &format!("DELETE FROM uploads WHERE id = '{orphan}'"));
-    sql(&portal, &format!("DELETE FROM deliveries WHERE upload_id = '{orphan}'"));
+    portal.sql(&format!("DELETE FROM uploads WHERE id = '{orphan}'"));
+    portal.sql(&format!("DELETE FROM deliveries WHERE upload_id = '{orphan}'"));
     let (ok, quick) = fsck(&portal, &[]);
     assert!(!ok);
     assert_eq!(kinds(&quick), ["damaged", "dead-name", "missing", "orphan"], "{quick:#}");
@@ -134,7 +127,9 @@ fn a_backup_taken_under_load_restores_elsewhere_with_every_login_and_row() {
     assert!(restored["rows"].as_u64().unwrap() > 50, "{restored}");
     let key = |portal: &Instance| std::fs::read(portal.file("certs/ssh_host_ed25519_key")).unwrap();
     assert!(key(&portal) == key(&other), "the same host key: no customer is warned");
-    std::fs::copy(portal.file("id"), other.file("id")).unwrap();
+    for name in ["id", "id.pub"] {
+        std::fs::copy(portal.file(name), other.file(name)).unwrap();
+    }
     let copied = Command::new("cp")
         .arg("-a")
         .arg(portal.file("data/vault"))

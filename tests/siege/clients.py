@@ -23,7 +23,8 @@ selector = selectors.DefaultSelector()
 live = {}
 for n in range(count):
     try:
-        s = socket.create_connection(("127.0.0.1", port), 5)
+        # Not the customer's address.
+        s = socket.create_connection(("127.0.0.1", port), 5, source_address=("127.0.0.2", 0))
     except OSError:
         cut += 1
         continue

@@ -294,6 +294,17 @@ impl Instance {
         std::fs::read(path).unwrap()
     }
 
+    /// Changes rows as nothing but time, or an accident, does.
+    #[track_caller]
+    pub(crate) fn sql(&self, statement: &str) {
+        let script = "import sqlite3, sys\n\
+                      c = sqlite3.connect(sys.argv[1], timeout=20)\nc.execute(sys.argv[2])\nc.commit()";
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", script]).arg(self.file("data/ptportal.db")).arg(statement);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
         self.cli(&["events", "--kind", kind]).as_array().unwrap().clone()
     }
