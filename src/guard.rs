@@ -295,6 +295,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(peer) = self.peer
+        {
+            // It has found a bug of ours: trying that again and again is as bad as guessing passwords.
+            let guard = Arc::clone(&self.guard);
+            let noted = async move { guard.note_failure(peer).await };
+            self.guard.app.tasks.spawn(noted);
+        }
         let mut counts = self.guard.counts();
         counts.total = counts.total.saturating_sub(1);
         if !self.is_authenticated {

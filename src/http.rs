@@ -21,7 +21,7 @@ use tower_service::Service;
 use crate::app::App;
 use crate::domain::account::Network;
 use crate::guard::{Guard, Ticket};
-use crate::listen;
+use crate::{listen, steps};
 
 /// A peer that begins TLS or a request and does not go on is cut.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ const CUSTOMERS: Duration = Duration::from_secs(15 * 60);
 /// And its last request ends within this.
 const LAST_REQUEST: Duration = Duration::from_secs(10);
 /// A whole request: its body, and the wait for a password check.
-const REQUEST: Duration = Duration::from_secs(60);
+const REQUEST: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 64;
 const BUFFER_MAX: usize = 32 * 1024;
 
@@ -175,6 +175,7 @@ async fn respond(
             "Zu viele Fehlversuche von Ihrer Adresse; bitte versuchen Sie es sp\u{e4}ter noch einmal.\nToo many failed logins from your address; please try again later.\n",
         ));
     }
+    steps::reach("web.request");
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(caller.clone());
     let mut router = service.router.clone();

@@ -9,6 +9,7 @@
 //! | [`domain`] | rules without I/O, clock or randomness: paths, verdicts, refusals, names for Windows shares |
 //! | [`config`] | `ptportal.toml` and environment into one checked type |
 //! | [`logging`], [`metering`] | one line for each event, text or JSON; numbers for Prometheus |
+//! | [`steps`] | where tests end the process; nothing in a release |
 //! | [`store`] | SQL, the same on SQLite and PostgreSQL |
 //! | [`vault`] | the data folder: spool, sealed content, quarantine |
 //! | [`clamd`] | clamd: scans, strict replies, canaries |
@@ -88,6 +89,7 @@ pub mod process;
 pub mod remote;
 pub mod serve;
 pub mod sftp;
+pub mod steps;
 pub mod store;
 pub mod template;
 pub mod tls;

@@ -40,7 +40,26 @@ pub fn start(log: &Log) -> anyhow::Result<()> {
             registry.with(lines.json().flatten_event(true)).try_init()?;
         }
     }
+    std::panic::set_hook(Box::new(tell_panic));
     Ok(())
+}
+
+/// A panic is a bug of ours: one line, one number. Its task ends, everything else goes on.
+fn tell_panic(info: &std::panic::PanicHookInfo<'_>) {
+    metering::panicked();
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let reason = info.payload_as_str().unwrap_or_default();
+    let trace = std::backtrace::Backtrace::capture();
+    let thread = std::thread::current();
+    tracing::error!(
+        reason,
+        place,
+        thread = thread.name().unwrap_or_default(),
+        "panic: a bug of ptportal ended one task, please report it"
+    );
+    if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        tracing::error!(%trace, "panic");
+    }
 }
 
 /// A log file; a full disk or a lost file never stops a transfer.

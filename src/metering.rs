@@ -13,6 +13,9 @@ const SCAN: &str = "ptportal_scan_seconds";
 /// Seconds from the end of an upload to the answer to its client.
 const ANSWER: &str = "ptportal_close_to_answer_seconds";
 
+/// Bugs that ended a task. Anything above 0 is worth a report.
+const PANICS: &str = "ptportal_panics_total";
+
 /// Seconds; 12 is the default of `scan.answer_within`.
 const BUCKETS: [f64; 13] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 12.0, 30.0, 120.0, 600.0];
@@ -27,6 +30,8 @@ pub fn start() -> Result<PrometheusHandle, BuildError> {
     let handle = builder.install_recorder()?;
     metrics::describe_counter!(EVENTS, "What happened, by kind of event");
     metrics::describe_counter!(BYTES, "Content received and sent");
+    metrics::describe_counter!(PANICS, "Bugs that ended one task each");
+    metrics::counter!(PANICS).absolute(0);
     metrics::describe_histogram!(SCAN, "Time of clamd for a whole file");
     metrics::describe_histogram!(ANSWER, "Time from the end of an upload to its answer");
     metrics::gauge!("ptportal_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -35,6 +40,10 @@ pub fn start() -> Result<PrometheusHandle, BuildError> {
 
 pub fn happened(kind: EventKind) {
     metrics::counter!(EVENTS, "kind" => kind.as_str()).increment(1);
+}
+
+pub fn panicked() {
+    metrics::counter!(PANICS).increment(1);
 }
 
 /// A counter of received bytes, to be kept while a file comes.

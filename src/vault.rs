@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::id::Id;
 use crate::domain::verdict::FileIdentity;
+use crate::steps;
 
 /// What is known about a sealed content, beside it, so that rows can be rebuilt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -135,6 +136,7 @@ impl Vault {
     /// Any failure is final for this content.
     pub fn seal(&self, id: &Id, file: &File, sidecar: &Sidecar) -> io::Result<()> {
         file.sync_all()?;
+        steps::reach("upload.synced");
         let shard = self.shard(id)?;
         let text = serde_json::to_vec_pretty(sidecar).map_err(io::Error::other)?;
         let mut options = OpenOptions::new();
@@ -146,9 +148,13 @@ impl Vault {
             .open(self.sidecar_path(id))?;
         beside.write_all(&text)?;
         beside.sync_all()?;
+        steps::reach("upload.sidecar");
         rename_new(&self.spool_path(id), &self.vault_path(id))?;
+        steps::reach("upload.in-vault");
         shard.sync_all()?;
-        self.spool_dir.sync_all()
+        self.spool_dir.sync_all()?;
+        steps::reach("upload.sealed");
+        Ok(())
     }
 
     /// Opens a sealed content for reading.

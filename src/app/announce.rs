@@ -11,6 +11,7 @@ use crate::domain::announcement::Announcement;
 use crate::domain::decision::{self, Decision, News, Standing};
 use crate::domain::hotname::portal_folder_name;
 use crate::domain::order::{Access, ProjectState};
+use crate::steps;
 use crate::store::accounts::{self, AccountRow};
 use crate::store::clients::ClientRow;
 use crate::store::mails::MailRow;
@@ -125,7 +126,9 @@ impl App {
             access(&mut work, (&client, &project), &tickets.new, news).await?;
         let is_created = is_new_client || !news.is_nothing() || decision.creates_account;
         let tickets = tickets.rows;
+        steps::reach("order.decided");
         let mails = work.commit().await?;
+        steps::reach("order.committed");
         Ok(Announced { client, project, tickets, account, decision, mails, is_created })
     }
 

@@ -12,6 +12,7 @@ use super::work::Work;
 use super::{App, batches, data_mails, hooks, job_tickets, views};
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
+use crate::steps;
 use crate::store::events::{self, EventRow};
 use crate::store::{self, hook_runs, orders, uploads};
 
@@ -93,6 +94,7 @@ impl App {
             mails(&mut work, row).await?;
         }
         work.commit().await?;
+        steps::reach("events.handed-on");
         if !calls.is_empty() {
             self.hooks_wake.notify_one();
         }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::App;
 use super::clients::{Refused, because, missing};
 use super::hand_on::Consumer;
+use super::{App, shielded};
 use crate::domain::event::{Event, EventKind};
 use crate::process::{self, Ended, Program, Status};
+use crate::steps;
 use crate::store::hook_runs::{self, Attempted, HookRunRow};
 use crate::vault;
 use crate::webhook::{Call, NotTaken};
@@ -110,7 +111,9 @@ async fn start_due(app: &Arc<App>, lanes: &Arc<Lanes>, consumer: Consumer) -> an
             lanes.enter(lane.clone());
             let (app, lanes, lane) = (Arc::clone(app), Arc::clone(lanes), lane.clone());
             app.clone().tasks.spawn(async move {
-                attempt(&app, &row, consumer, &owner).await;
+                let shared = Arc::clone(&app);
+                let attempted = async move { attempt(&shared, &row, consumer, &owner).await };
+                shielded(&app, attempted).await;
                 lanes.leave(&lane);
                 app.hooks_wake.notify_one();
             });
@@ -148,6 +151,7 @@ async fn settle(
     outcome: Outcome,
     ms: i64,
 ) -> anyhow::Result<()> {
+    steps::reach("hook.ended");
     let now = app.now();
     let pause = pause(consumer, row.attempts, now.0.saturating_sub(row.created));
     let (state, error, output, next_try) = match (&outcome, pause) {

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::App;
 use super::activation::random_token;
 use super::mail_values::Links;
+use super::{App, workers};
 use crate::domain::account::Status;
 use crate::domain::activation::{ALIVE_MAX, Token};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::mail::{MailKind, MailState, TokenPlace};
 use crate::domain::order::ProjectState;
 use crate::mailer::{self, Letter, Mailer, Party};
+use crate::steps;
 use crate::store::mails::{self, MailRow};
 use crate::store::{self, accounts, activation, orders, templates};
 use crate::template::mail::{self as template, Rendered};
@@ -46,7 +47,7 @@ enum Outcome {
 /// Sends what is due until shutdown.
 pub fn start(app: &Arc<App>) {
     for _ in 0..WORKERS {
-        app.tasks.spawn(run(Arc::clone(app)));
+        workers::keep(app, "mails", run);
     }
 }
 
@@ -85,6 +86,7 @@ impl App {
         // Another one may be due: the other worker need not wait for its poll.
         self.mails_wake.notify_one();
         let (outcome, link) = self.attempt(&mail).await;
+        steps::reach("mail.sent");
         self.settle_mail(&mail, outcome, link.as_deref()).await?;
         Ok(true)
     }

@@ -24,6 +24,7 @@ use crate::domain::id::Id;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::DeliveryState;
 use crate::hotfolder::{Hotfolder, HotfolderError};
+use crate::steps;
 use crate::store::deliveries::{self, DeliveryRow};
 use crate::store::uploads::{self, UploadRow};
 use crate::store::{self, clients, entries};
@@ -85,6 +86,7 @@ async fn pause(app: &App) -> Option<()> {
 /// One attempt, from claim to `done` or a pause.
 async fn deliver(app: &Arc<App>, share: &Arc<Hotfolder>, row: DeliveryRow, owner: &str) {
     let started = Instant::now();
+    steps::reach("delivery.begun");
     let Ok(Some(upload)) = uploads::upload(app.store.db(), &row.upload_id).await else {
         postpone(app, &row, (owner, None), "its upload cannot be read").await;
         return;
@@ -160,6 +162,7 @@ pub(super) async fn record_done(
         .with("ms", ms);
     work.note(event);
     work.commit().await?;
+    steps::reach("delivery.done");
     Ok(())
 }
 

@@ -222,6 +222,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Runs something whose bug must not take more with it than itself: None when it panicked.
+pub(crate) async fn shielded<T: Send + 'static>(
+    app: &App,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    app.tasks.spawn(work).await.ok()
+}
+
 /// Shares the application with a blocking closure.
 pub(crate) async fn with_app<T: Send + 'static>(
     app: &Arc<App>,

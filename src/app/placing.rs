@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::domain::content::ContentHash;
 use crate::domain::hotname::SafeName;
 use crate::hotfolder::{Hotfolder, HotfolderError, Placed};
-use crate::store;
+use crate::{steps, store};
 
 /// Why an attempt ended without a file in its place.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +108,14 @@ pub async fn place(
         return steps.rename(recorded, Witness::FromBefore).await;
     }
     ledger.fetch(temp_name).await?;
+    steps::reach("delivery.copied");
     let placed_name = match steps.choose_name().await {
         Ok(placed_name) => placed_name,
         Err(error) => return steps.give_up(temp_name, error).await,
     };
     match ledger.record_placing(temp_name, &placed_name).await {
         Ok(()) => {
+            steps::reach("delivery.recorded");
             let recorded = Recorded { temp_name: temp_name.to_owned(), placed_name };
             steps.rename(recorded, Witness::JustMade).await
         }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use super::scanner::Scanner;
 use super::settle::{self, Settled};
 use super::upload::CLAMD_CEILING;
-use super::{App, blocking, job_tickets, repeat};
+use super::{App, blocking, job_tickets, repeat, shielded};
 use crate::clamd::reply::parse_reply;
 use crate::clamd::{Proof, scan_limit};
 use crate::config::TicketFormat;
@@ -21,7 +21,7 @@ use crate::domain::id::Id;
 use crate::domain::verdict::{Answer, IdleRetry, Outcome, Releasable, judge, outcome};
 use crate::store::uploads::UploadRow;
 use crate::store::{self, unsigned, uploads};
-use crate::{metering, vault};
+use crate::{metering, steps, vault};
 
 /// Pauses after an attempt without verdict; the last one for ever.
 const PAUSES: [Duration; 5] = [
@@ -39,6 +39,7 @@ const PER_ACCOUNT: usize = 2;
 const AGEING: u64 = 8 << 20;
 
 /// A sealed file that waits.
+#[derive(Clone)]
 struct Waiting {
     upload: String,
     account: String,
@@ -264,7 +265,13 @@ pub async fn run(app: Arc<App>) {
             app.scans.use_threads(proof.max_threads);
             while let Some(waiting) = app.scans.take() {
                 let (app, proof) = (Arc::clone(&app), proof.clone());
-                app.clone().tasks.spawn(async move { scan_one(&app, waiting, &proof).await });
+                app.clone().tasks.spawn(async move {
+                    let (shared, kept) = (Arc::clone(&app), waiting.clone());
+                    let scanned = async move { scan_one(&shared, waiting, &proof).await };
+                    if shielded(&app, scanned).await.is_none() {
+                        app.scans.put_back(kept, AFTER_ERROR);
+                    }
+                });
             }
         } else if matches!(app.scanner, Scanner::Off) {
             while let Some(waiting) = app.scans.take() {
@@ -290,6 +297,7 @@ async fn drained(app: &App) {
 
 /// One scan from the queue to its end; whatever goes wrong, the file waits on.
 async fn scan_one(app: &Arc<App>, waiting: Waiting, proof: &Proof) {
+    steps::reach("scan.begun");
     match scan(app, &waiting, proof).await {
         Ok(Next::Settled(settled)) => app.scans.finish(&waiting, settled),
         Ok(Next::Again { reason }) => {

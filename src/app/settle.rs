@@ -19,7 +19,7 @@ use crate::domain::verdict::{HoldReason, Outcome, Releasable};
 use crate::store::batch::Step;
 use crate::store::uploads::{self, Finding, UploadRow};
 use crate::store::{self, Result, WriteTx, deliveries, entries};
-use crate::{logging, vault};
+use crate::{logging, steps, vault};
 
 /// The mirror's name in `deliveries.consumer`.
 pub const MIRROR: &str = "mirror";
@@ -150,6 +150,7 @@ pub(super) async fn sealed(
     let seal = uploads::seal_step(id, (size, sha256, mtime.0), now);
     let steps = vec![seal, store::events::of_upload_step(id, "scanning", &event, now)];
     let done = app.store.run(steps).await?;
+    steps::reach("upload.recorded");
     let Some(row) = uploads::returned(done.first())? else {
         return Ok(taken_over(app, origin).await);
     };
@@ -262,7 +263,9 @@ fn release_steps(
 
 /// Runs the steps of a release, of which the first returns the row.
 async fn finish_release(app: &Arc<App>, steps: Vec<Step>, ms: u64) -> Result<Settled> {
+    steps::reach("release.decided");
     let done = app.store.run(steps).await?;
+    steps::reach("release.committed");
     let Some(row) = uploads::returned(done.first())? else { return Ok(Settled::Gone) };
     let event = event_of(&row, released_kind(&row.protocol))
         .with("ms", ms)

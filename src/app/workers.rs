@@ -16,23 +16,46 @@ const POLL_CHANGES: Duration = Duration::from_millis(500);
 const CLEAR_EVERY: Duration = Duration::from_secs(60);
 const CHANGES_KEPT: Duration = Duration::from_secs(24 * 3600);
 
+/// After a bug a worker pauses, so that one which cannot go on does not fill the log.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Starts every worker on the application's task tracker.
 pub fn start(app: &Arc<App>, control_socket: PathBuf) {
-    app.tasks.spawn(beat(Arc::clone(app)));
-    app.tasks.spawn(follow_changes(Arc::clone(app)));
-    app.tasks.spawn(scanner::watch_scanner(Arc::clone(app)));
-    app.tasks.spawn(scans::run(Arc::clone(app)));
-    app.tasks.spawn(mirror::run(Arc::clone(app)));
+    keep(app, "heartbeat", beat);
+    keep(app, "changes", follow_changes);
+    keep(app, "scanner", scanner::watch_scanner);
+    keep(app, "scans", scans::run);
+    keep(app, "mirror", mirror::run);
     mails::start(app);
-    app.tasks.spawn(hand_on::run(Arc::clone(app)));
-    app.tasks.spawn(hooks::run(Arc::clone(app)));
-    app.tasks.spawn(batches::run(Arc::clone(app)));
-    app.tasks.spawn(share_watch::run(Arc::clone(app)));
-    app.tasks.spawn(retention::run(Arc::clone(app)));
-    app.tasks.spawn(activation::run(Arc::clone(app)));
-    app.tasks.spawn(import_folder::run(Arc::clone(app)));
-    app.tasks.spawn(clear(Arc::clone(app)));
-    app.tasks.spawn(control::listen(Arc::clone(app), control_socket));
+    keep(app, "events", hand_on::run);
+    keep(app, "hooks", hooks::run);
+    keep(app, "batches", batches::run);
+    keep(app, "share", share_watch::run);
+    keep(app, "retention", retention::run);
+    keep(app, "links", activation::run);
+    keep(app, "import", import_folder::run);
+    keep(app, "clearing", clear);
+    keep(app, "control", move |app| control::listen(app, control_socket.clone()));
+}
+
+/// Runs a worker that begins again when a bug has ended it: what it had claimed runs out, and is claimed again.
+pub(super) fn keep<F>(
+    app: &Arc<App>,
+    worker: &'static str,
+    run: impl Fn(Arc<App>) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let app = Arc::clone(app);
+    app.clone().tasks.spawn(async move {
+        while app.tasks.spawn(run(Arc::clone(&app))).await.is_err_and(|end| end.is_panic()) {
+            tracing::error!(worker, "a worker ended by a bug, it begins again");
+            tokio::select! {
+                () = app.stop.cancelled() => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    });
 }
 
 /// Shows that this process lives, and takes over from those that do not.

@@ -28,6 +28,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::path::{self, VirtualPath};
 use crate::domain::refusal::Refusal;
 use crate::guard::{ATTEMPTS_MAX, DRAIN, REJECTION, Ticket};
+use crate::steps;
 
 /// Lines that may wait while a transfer runs.
 const QUEUE_MAX: usize = 32;
@@ -258,6 +259,7 @@ impl Client {
     }
 
     async fn step(&mut self, command: Command) -> ControlFlow<End> {
+        steps::reach("ftps.command");
         let once = self.once.take_for(&command);
         let next = match objection(&command, self.phase(), self.protection) {
             Some(reply) => Next::Reply(reply),

@@ -8,6 +8,7 @@ use super::texts;
 use crate::app::reading::{Content, Reader};
 use crate::app::receive::Incoming;
 use crate::app::session::Session;
+use crate::app::shielded;
 use crate::app::upload::Upload;
 use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
@@ -73,8 +74,8 @@ async fn receive(
             data.progress.complete();
             drop(data);
             // In a task of its own: whatever becomes of this connection, a sealed file is settled.
-            let finished = session.app.tasks.spawn(async move { upload.finish().await });
-            match finished.await.unwrap_or(Err(Refusal::Internal)) {
+            let finished = shielded(&session.app, upload.finish()).await;
+            match finished.unwrap_or(Err(Refusal::Internal)) {
                 Ok(outcome) => Reply::new(226, outcome.told(language, &reference)),
                 Err(refusal) => refused(&refusal, language, &reference),
             }

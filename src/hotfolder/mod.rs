@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use crate::domain::content::{ContentHash, ContentHasher};
 use crate::domain::hotname::{self, SafeName};
 use crate::domain::time::Timestamp;
+use crate::steps;
 
 /// Proves that the share is mounted and is ours.
 pub const MARKER: &str = ".ptportal-share-id";
@@ -309,6 +310,7 @@ impl Hotfolder {
                 return Err(HotfolderError::Io { what: "cannot rename to", path: to, source });
             }
         };
+        steps::reach("delivery.renamed");
         let folder = to.parent().unwrap_or(&self.root);
         match sync_dir(folder) {
             // The consumer may have taken file and folder away already.
@@ -319,6 +321,7 @@ impl Hotfolder {
         }
         let temp_dir = self.root.join(TEMP_DIR);
         sync_dir(&temp_dir).map_err(io_error("cannot sync", &temp_dir))?;
+        steps::reach("delivery.placed");
         Ok(placed)
     }
 

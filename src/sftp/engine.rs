@@ -17,12 +17,14 @@ use tokio_util::task::TaskTracker;
 use super::files::{self, Open};
 use super::packet::{self, Code, Fields, MAX_PACKET, Malformed, Replies, Request, kind};
 use super::status::code_of;
+use crate::app::shielded;
 use crate::app::outcome::Outcome;
 use crate::app::session::Session;
 use crate::app::upload::Upload;
 use crate::domain::account::Language;
 use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
+use crate::steps;
 
 /// Replies that wait for the client's window; beyond it requests wait too.
 const PENDING_MAX: usize = 128 * 1024;
@@ -230,6 +232,7 @@ impl Engine {
             self.is_greeted = true;
             self.replies.version(&files::EXTENSIONS);
         } else {
+            steps::reach("sftp.request");
             self.answer(request, transport).await?;
         }
         Ok(Some(fields.0))
@@ -386,11 +389,14 @@ impl Engine {
             return Ok(());
         }
         let (transport, channel) = (self.transport.clone(), self.channel);
+        let app = Arc::clone(&self.session.app);
         let stderr_used = Arc::clone(&self.stderr_used);
         let busy = Busy::new(&self.busy);
         let answer = async move {
             let _busy = busy;
-            let told = close_text(upload.finish().await, language, &reference);
+            let finished = shielded(&app, upload.finish()).await;
+            let told =
+                close_text(finished.unwrap_or(Err(Refusal::Internal)), language, &reference);
             let mut replies = Replies::default();
             replies.status(id, told.code, &told.text, language_tag(language));
             if told.is_shown && may_show(&stderr_used, &told.text) {

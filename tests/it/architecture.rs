@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
 ];
 
 /// Known to everyone: types of the configuration, field names of the log.
-const SHARED: [&str; 3] = ["config", "logging", "metering"];
+const SHARED: [&str; 4] = ["config", "logging", "metering", "steps"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {

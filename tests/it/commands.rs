@@ -23,7 +23,7 @@ fn refusals_are_one_clear_line_and_exit_1_and_wrong_usage_exits_2() {
     check(&["account", "create", "1001", "--username", "Müller"], 1, "is not a username");
     check(&["account", "create", "1001", "--username", USER], 1, "exists already");
     check(&["account", "set", USER, "quota=5"], 1, "no account setting");
-    check(&["account", "set", USER, "upload_rate=5"], 1, "not part of this version");
+    check(&["account", "set", USER, "upload_rate=5"], 1, "less than 10240 bytes");
     check(&["account", "key", "add", USER, "/nowhere"], 1, "cannot read /nowhere");
     check(&["project", "add", "4711", "1"], 1, "there is no client 4711");
     check(&["project", "add", "1001", "x", "--due", "morgen"], 1, "is not a date");

@@ -4,13 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::ftps::portal;
 use crate::support::eventually;
-use crate::support::instance::{IN, Instance, Setup};
-
-fn resident_kib(portal: &Instance) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", portal.server_id())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
+use crate::support::instance::{IN, Setup};
 
 #[test]
 fn nothing_is_told_or_taken_in_clear() {
@@ -78,7 +72,7 @@ fn lines_have_a_bound_before_and_after_login() {
     let portal = portal(Setup::new().without_scanner(), "ftps-line");
     // The first password takes argon2's memory.
     portal.ftplib("portal()").well();
-    let before = resident_kib(&portal);
+    let before = portal.memory("VmRSS");
     let said = portal.ftplib(
         "def flood(c):\n\
          \x20   sent = 0\n\
@@ -94,7 +88,7 @@ fn lines_have_a_bound_before_and_after_login() {
          assert c.ask('CWD ' + 'a' * 4093).startswith('421')",
     );
     said.well();
-    let after = resident_kib(&portal);
+    let after = portal.memory("VmRSS");
     assert!(after < before + 20_000, "{before} kB became {after} kB");
 }
 
@@ -271,7 +265,7 @@ fn fast_logins_and_many_sessions_all_get_in() {
     );
     let portal = portal(setup, "ftps-logins");
     portal.ftplib("portal()").well();
-    let before = resident_kib(&portal);
+    let before = portal.memory("VmRSS");
     let said = portal.ftplib(
         "def login():\n\
          \x20   s = raw(); c = Lines(s); c.reply()\n\
@@ -293,7 +287,7 @@ fn fast_logins_and_many_sessions_all_get_in() {
          print(sent)",
     );
     assert!(said.well().out.starts_with("421 "));
-    let after = resident_kib(&portal);
+    let after = portal.memory("VmRSS");
     assert!(after < before + 40_000, "{before} kB became {after} kB");
 }
 
@@ -363,48 +357,10 @@ fn the_tree_of_another_client_is_not_there() {
     assert!(IN.starts_with("/2026-0815"));
 }
 
-/// Puts a certificate of a test authority in place, for scanners that look at the chain.
-fn with_a_trusted_certificate(portal: &Instance) {
-    let script = "set -e\n\
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt \
-          -days 365 -subj '/CN=Test authority'\n\
-        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout new.key -out new.csr -subj /CN=localhost\n\
-        printf 'subjectAltName=DNS:localhost\\nextendedKeyUsage=serverAuth\\nbasicConstraints=CA:FALSE\\n\
-        crlDistributionPoints=URI:http://localhost/none.crl\\n' > extensions\n\
-        openssl x509 -req -in new.csr -CA ca.crt -CAkey ca.key -days 200 -extfile extensions -out new.crt\n\
-        cat new.key > certs/server.key\n\
-        cat new.crt > certs/server.crt\n";
-    let made = std::process::Command::new("bash")
-        .args(["-c", script])
-        .current_dir(portal.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    eventually("it is taken", || portal.log().contains("the certificate has changed"));
-}
-
 #[test]
 fn testssl_finds_nothing_above_low() {
     let portal = portal(Setup::new().without_scanner(), "ftps-testssl");
-    with_a_trusted_certificate(&portal);
-    let scanned = std::process::Command::new("testssl")
-        .args(["--starttls", "ftp", "--quiet", "--color", "0", "--warnings", "off"])
-        .args(["--protocols", "--std", "--fs", "--server-defaults", "--vulnerable"])
-        .args(["--add-ca", "ca.crt", "--severity", "MEDIUM", "--jsonfile", "found.json"])
-        .arg(format!("localhost:{}", portal.ftps_port))
-        .current_dir(portal.path())
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&scanned.stdout);
-    assert!(out.contains("TLS 1.3") && out.contains("Heartbleed"), "testssl did not run: {out}");
-    let found = std::fs::read_to_string(portal.file("found.json")).unwrap();
-    let findings: Vec<serde_json::Value> = serde_json::from_str(&found).unwrap();
-    let above_low: Vec<_> = findings
-        .iter()
-        .filter(|finding| {
-            ["MEDIUM", "HIGH", "CRITICAL"].contains(&finding["severity"].as_str().unwrap())
-        })
-        .collect();
+    let above_low = portal.testssl(&["--starttls", "ftp"], portal.ftps_port);
     assert!(above_low.is_empty(), "{above_low:#?}");
 }
 

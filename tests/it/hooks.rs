@@ -377,7 +377,6 @@ fn a_webhook_follows_no_redirect_and_410_ends_it() {
     assert_eq!(portal.events("hook.failed").len(), 1);
     assert!(receiver.calls().iter().all(|call| call["path"] == "/in"), "nobody went elsewhere");
     receiver.set_mode("ok");
-    portal.cli(&["hook", "retry", "--all"]);
     until_run(&portal, &receiver.url("/in"), "done");
     // Only what was asked for is told.
     portal.sftp(&format!("rm {IN}/a.pdf\n")).well();
@@ -405,4 +404,15 @@ fn a_webhook_that_hangs_delays_no_hook_and_no_customer() {
             .is_ok_and(|text| text.lines().count() == 6)
     });
     assert!(started.elapsed() < Duration::from_secs(10));
+    let told = |text: &'static str| {
+        let runs = runs(&portal);
+        runs.iter().any(|run| run["last_error"].as_str().unwrap_or_default().contains(text))
+    };
+    eventually("a call has its time", || told("no answer in time"));
+    // What an endless answer says is cut off too, in time and in memory.
+    receiver.set_mode("endless");
+    let before = portal.memory("VmHWM");
+    eventually("its beginning is kept", || told("answers 500"));
+    let grown = portal.memory("VmHWM") - before;
+    assert!(grown < 16 * 1024, "{grown} KiB more");
 }

@@ -42,6 +42,8 @@ mod pull;
 mod retention;
 mod scanning;
 mod siege;
+mod ssh_attacks;
+mod steps;
 mod store;
 mod store_portal;
 mod store_workflow;

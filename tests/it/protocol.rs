@@ -85,13 +85,7 @@ fn a_client_that_sends_requests_and_reads_nothing_is_cut_off() {
     let portal = Setup::new().without_scanner().set("hotfolder", "root", "\"\"").start("flood");
     std::fs::write(portal.file("a.bin"), crate::support::noise(4_000_000, 5)).unwrap();
     portal.sftp(&format!("put a.bin {IN}/a.bin\n")).well();
-    let rss = || {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", portal.server_id())).unwrap();
-        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    let before = rss();
+    let before = portal.memory("VmHWM");
     let script = format!(
         "{RAW}\
          t = transport(); c = t.open_session(window_size=2097152); c.invoke_subsystem('sftp'); c.settimeout(10)\n\
@@ -108,7 +102,7 @@ fn a_client_that_sends_requests_and_reads_nothing_is_cut_off() {
     );
     let said = portal.paramiko(&script).well();
     assert!(said.out.contains("stopped after"), "{said:?}");
-    let grown = rss() - before;
+    let grown = portal.memory("VmHWM") - before;
     assert!(grown < 32 * 1024, "{grown} KiB of memory for a client that reads nothing");
     portal.sftp("ls\n").well();
 }

@@ -1,6 +1,7 @@
 //! What strangers do to a server on the Internet: bad algorithms, floods of key exchanges, slow and endless clients, few
 //! descriptors. A real customer gets in meanwhile, and a running upload ends well.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,8 +86,26 @@ fn login(portal: &Instance) -> Duration {
     best
 }
 
+/// A process that besieges the server: it and everything it started end with this, whatever the test comes to.
+struct Besieger(Child);
+
+impl Besieger {
+    fn start(mut command: Command) -> Self {
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(quiet.process_group(0).spawn().unwrap())
+    }
+}
+
+impl Drop for Besieger {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        Command::new("kill").args(["-KILL", "--", &group]).status().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// Sends a file slowly enough that it lasts as long as the siege, and proves that it arrives.
-fn under_siege(portal: &Instance, mut besiegers: Vec<Child>) {
+fn under_siege(portal: &Instance, besiegers: Vec<Besieger>) {
     let content = noise(3_000_000, 7);
     std::fs::write(portal.file("a.bin"), &content).unwrap();
     std::thread::scope(|scope| {
@@ -97,10 +116,7 @@ fn under_siege(portal: &Instance, mut besiegers: Vec<Child>) {
         assert!(best < Duration::from_secs(2), "a login took {best:?}");
         upload.join().unwrap().well();
     });
-    for besieger in &mut besiegers {
-        besieger.kill().ok();
-        besieger.wait().ok();
-    }
+    drop(besiegers);
     assert_eq!(portal.until_delivered("a.bin"), content);
 }
 
@@ -109,7 +125,7 @@ fn a_flood_of_key_exchanges_keeps_no_customer_out() {
     let portal = Setup::new().start("dheat");
     let mut command = ssh_audit();
     command.args(["--dheat=8", "-p", &portal.port.to_string(), "127.0.0.1"]);
-    let flood = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let flood = Besieger::start(command);
     std::thread::sleep(Duration::from_secs(2));
     under_siege(&portal, vec![flood]);
 }
@@ -134,12 +150,12 @@ fn idle_slow_and_endless_clients_are_cut_and_keep_nobody_out() {
         ("slow", portal.port, 40),
         ("ignore", portal.port, 40),
         ("endless", portal.port, 40),
+        ("kex", portal.port, 40),
         ("idle", portal.ftps_port, 400),
         ("tls", portal.ftps_port, 40),
     ];
-    let running = besiegers.map(|(kind, port, count)| {
-        clients(kind, port, count, 30).stdout(Stdio::null()).spawn().unwrap()
-    });
+    let running =
+        besiegers.map(|(kind, port, count)| Besieger::start(clients(kind, port, count, 30)));
     under_siege(&portal, running.into());
     // Each of them alone: the whole login has its time by the wall clock, however lively the client is.
     for (kind, port) in [
@@ -147,6 +163,7 @@ fn idle_slow_and_endless_clients_are_cut_and_keep_nobody_out() {
         ("slow", portal.port),
         ("ignore", portal.port),
         ("endless", portal.port),
+        ("kex", portal.port),
         ("idle", portal.ftps_port),
     ] {
         let output = clients(kind, port, 5, 20).output().unwrap();
@@ -178,13 +195,13 @@ fn few_descriptors_stop_no_running_upload_and_burn_no_processor() {
         let upload =
             scope.spawn(|| portal.sftp_with(&["-l", "2500"], &format!("put a.bin {IN}/a.bin\n")));
         std::thread::sleep(Duration::from_secs(1));
-        let mut flood = clients("idle", portal.port, 600, 5).stdout(Stdio::null()).spawn().unwrap();
+        let mut flood = Besieger::start(clients("idle", portal.port, 600, 5));
         std::thread::sleep(Duration::from_secs(2));
         let before = ticks();
         std::thread::sleep(Duration::from_secs(2));
         let used = ticks() - before;
         assert!(used < 100, "{used} hundredths of a second in two seconds");
-        flood.wait().unwrap();
+        flood.0.wait().unwrap();
         upload.join().unwrap().well();
     });
     assert_eq!(portal.until_delivered("a.bin"), content);

@@ -1,6 +1,6 @@
 """A receiver of webhooks that misbehaves on demand, and keeps what came.
 
-Usage: webhook.py PORT FOLDER. FOLDER/mode says how to answer: ok, 500, 302, 410, reset (after reading the body), hang.
+Usage: webhook.py PORT FOLDER. FOLDER/mode says how to answer: ok, 500, 302, 410, reset (after reading the body), hang, endless.
 Each call becomes a line of JSON in FOLDER/calls.
 """
 import http.server
@@ -30,6 +30,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             return
         if mode == "hang":
             time.sleep(60)
+        if mode == "endless":
+            self.send_response(500)
+            self.end_headers()
+            while True:
+                self.wfile.write(b"x" * 1_000_000)
         status = {"ok": 200, "500": 500, "302": 302, "410": 410}.get(mode, 200)
         answer = b"x" * 100_000 if mode == "500" else b"thank you"
         self.send_response(status)

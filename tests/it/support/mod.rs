@@ -7,6 +7,7 @@ pub(crate) mod instance;
 pub(crate) mod orders;
 pub(crate) mod receiver;
 pub(crate) mod smtp;
+pub(crate) mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
