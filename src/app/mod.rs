@@ -23,6 +23,7 @@ pub mod import_folder;
 mod invite;
 mod job_tickets;
 pub mod keys;
+pub mod listing;
 pub mod login;
 mod looks;
 pub mod mail_desk;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::listing::Listing;
 use super::rates::{Direction, Pace};
 use super::reading::{Content, Reader};
 use super::status_text::{self, StatusText};
@@ -250,11 +251,11 @@ impl Session {
         }
     }
 
-    /// The names in a folder, in a stable order.
+    /// The names in a folder.
     ///
     /// # Errors
     /// `NotFound`, `NotAFolder`.
-    pub async fn list(&self, path: &VirtualPath) -> Result<Vec<Listed>, Refusal> {
+    pub async fn list(&self, path: &VirtualPath) -> Result<Listing, Refusal> {
         match self.locate(path).await? {
             Place::Root => {
                 let projects = orders::visible_projects(self.app.store.db(), &self.client_no).await;
@@ -263,7 +264,7 @@ impl Session {
                     attributes: folder_attributes(Timestamp(p.updated), false),
                     name: p.folder,
                 });
-                Ok(listed.collect())
+                Ok(Listing::from(listed.collect::<Vec<_>>()))
             }
             Place::Project(project) => {
                 let mtime = Timestamp(project.updated);
@@ -276,25 +277,13 @@ impl Session {
                     let attributes = text_attributes(&self.compose_status(&project).await?);
                     listed.push(Listed { name: STATUS_FILE.to_owned(), attributes });
                 }
-                Ok(listed)
+                Ok(Listing::from(listed))
             }
             Place::Status(_) => Err(Refusal::NotAFolder),
             Place::Area { project, area, names } => {
                 let parent = self.app.folder_key(&project, area, &names).await?;
-                let rows = entries::children(self.app.store.db(), &parent).await;
-                let rows = rows.map_err(|e| self.internal("list folder", &e))?;
-                let is_writable = is_upload_area(area);
-                // Present sizes of unfinished files come from the disk.
-                let listed = with_app(&self.app, move |app| {
-                    let show = |row: entries::ListedRow| {
-                        let attributes = app.attributes_of(&row, is_writable)?;
-                        Some(Listed { name: row.name, attributes })
-                    };
-                    Ok(rows.into_iter().filter_map(show).collect::<Vec<_>>())
-                });
-                let mut listed = listed.await.map_err(|e| self.internal("list folder", &e))?;
-                listed.extend(self.droppings_in(path));
-                Ok(listed)
+                let first = self.droppings_in(path);
+                Ok(Listing::of_folder(&self.app, parent, is_upload_area(area), first))
             }
         }
     }

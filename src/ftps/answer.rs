@@ -293,10 +293,13 @@ impl Client {
 
     async fn list_on_control(&self, session: &Session, raw: &[u8]) -> Answer {
         let path = told(session, self.path(raw))?;
-        let names = told(session, super::listing::names_at(session, &path).await)?;
+        let mut listing = told(session, super::listing::names_at(session, &path).await)?;
+        let names = told(session, listing.next().await)?;
+        let is_whole = told(session, listing.next().await)?.is_empty();
         let now = session.app.now();
         let lines = names.iter().map(|listed| listed.long_line(now)).collect();
-        Ok(Reply::with_lines(213, format!("Status of {path}:"), lines))
+        let begin = if is_whole { "" } else { " (the beginning; LIST gives all)" };
+        Ok(Reply::with_lines(213, format!("Status of {path}:{begin}"), lines))
     }
 }
 

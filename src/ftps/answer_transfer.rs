@@ -15,10 +15,11 @@ use super::phase::Once;
 use super::reply::Reply;
 use super::texts;
 use super::transfer::{Store, retrieve, send_listing};
+use crate::app::listing::Listing;
 use crate::app::reading::Reader;
 use crate::app::receive::{Create, Incoming, Start, WriteMode};
 use crate::app::session::Session;
-use crate::app::tree::Kind;
+use crate::app::tree::{Kind, Listed};
 use crate::domain::path::{Name, VirtualPath};
 use crate::domain::refusal::Refusal;
 
@@ -235,10 +236,9 @@ impl Client {
         opening: Opening,
     ) -> Result<Transfer, Reply> {
         let path = told(session, self.path(raw))?;
-        let names = told(session, listing::names_at(session, &path).await)?;
+        let listing = told(session, listing::names_at(session, &path).await)?;
         let now = session.app.now();
-        let lines = names.iter().map(|listed| listed.long_line(now) + "\r\n");
-        Ok(listing_transfer(lines.collect(), opening))
+        Ok(listing_transfer(listing, move |listed| listed.long_line(now), opening))
     }
 
     async fn name_list(
@@ -248,13 +248,13 @@ impl Client {
         opening: Opening,
     ) -> Result<Transfer, Reply> {
         let path = told(session, self.path(raw))?;
-        let names = told(session, listing::names_at(session, &path).await)?;
+        let listing = told(session, listing::names_at(session, &path).await)?;
         let is_folder = session.stat(&path).await.is_ok_and(|a| a.kind == Kind::Folder);
         let folder = if is_folder { Some(path) } else { path.parent() };
         let folder = folder.unwrap_or_else(VirtualPath::root);
         let prefix = listing::prefix(&self.cwd, raw, &folder);
-        let lines = names.iter().map(|listed| format!("{prefix}{}\r\n", listed.name));
-        Ok(listing_transfer(lines.collect(), opening))
+        let line = move |listed: &Listed| format!("{prefix}{}", listed.name);
+        Ok(listing_transfer(listing, line, opening))
     }
 
     async fn machine_list(
@@ -269,8 +269,10 @@ impl Client {
             // RFC 3659 section 7.2.
             return Err(Reply::new(501, "MLSD is for folders; use MLST."));
         }
-        let names = told(session, session.list(&path).await)?;
-        Ok(listing_transfer(self.facts.listing(&names), opening))
+        let listing = told(session, session.list(&path).await)?;
+        let facts = self.facts;
+        let line = move |listed: &Listed| facts.line(&listed.attributes, &listed.name);
+        Ok(listing_transfer(listing, line, opening))
     }
 }
 
@@ -311,8 +313,12 @@ where
     Transfer { opening: Reply::new(150, text), running: Box::pin(run(opening)), abort, progress }
 }
 
-fn listing_transfer(text: String, opening: Opening) -> Transfer {
-    transfer("Here comes the listing.", opening, |opening| send_listing(text, opening))
+fn listing_transfer(
+    listing: Listing,
+    line: impl Fn(&Listed) -> String + Send + Sync + 'static,
+    opening: Opening,
+) -> Transfer {
+    transfer("Here comes the listing.", opening, |opening| send_listing(listing, line, opening))
 }
 
 /// `a.pdf`, `a (2).pdf`, …

@@ -2,7 +2,7 @@
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-use crate::app::tree::{Attributes, Kind, Listed};
+use crate::app::tree::{Attributes, Kind};
 use crate::domain::time::Timestamp;
 
 /// The facts that can be had, in the order in which they are sent.
@@ -56,13 +56,6 @@ impl Facts {
         line.push(' ');
         line.push_str(name);
         line
-    }
-
-    /// A whole folder for MLSD.
-    #[must_use]
-    pub(super) fn listing(&self, names: &[Listed]) -> String {
-        let lines = names.iter().map(|listed| self.line(&listed.attributes, &listed.name) + "\r\n");
-        lines.collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use glob::Pattern;
 
+use crate::app::listing::Listing;
 use crate::app::session::Session;
 use crate::app::tree::{Kind, Listed};
 use crate::domain::path::VirtualPath;
@@ -11,22 +12,19 @@ use crate::domain::refusal::Refusal;
 ///
 /// # Errors
 /// What `stat` and `list` refuse.
-pub(super) async fn names_at(
-    session: &Session,
-    path: &VirtualPath,
-) -> Result<Vec<Listed>, Refusal> {
+pub(super) async fn names_at(session: &Session, path: &VirtualPath) -> Result<Listing, Refusal> {
     let attributes = match session.stat(path).await {
         Ok(attributes) => attributes,
         Err(Refusal::NotFound) => return matching(session, path).await,
         Err(refusal) => return Err(refusal),
     };
     match (attributes.kind, path.file_name()) {
-        (Kind::File, Some(name)) => Ok(vec![Listed { name: name.to_string(), attributes }]),
+        (Kind::File, Some(name)) => Ok(vec![Listed { name: name.to_string(), attributes }].into()),
         (Kind::File | Kind::Folder, _) => session.list(path).await,
     }
 }
 
-async fn matching(session: &Session, path: &VirtualPath) -> Result<Vec<Listed>, Refusal> {
+async fn matching(session: &Session, path: &VirtualPath) -> Result<Listing, Refusal> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Refusal::NotFound);
     };
@@ -34,9 +32,8 @@ async fn matching(session: &Session, path: &VirtualPath) -> Result<Vec<Listed>, 
         return Err(Refusal::NotFound);
     }
     let pattern = Pattern::new(name.as_str()).map_err(|_| Refusal::NotFound)?;
-    let mut names = session.list(&folder).await?;
-    names.retain(|listed| pattern.matches(&listed.name));
-    if names.is_empty() { Err(Refusal::NotFound) } else { Ok(names) }
+    let mut listing = session.list(&folder).await?.matching(pattern);
+    if listing.has_any().await? { Ok(listing) } else { Err(Refusal::NotFound) }
 }
 
 /// What NLST puts before each name, so that the client can use it as a path: what the client named, without a

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::data::{Cut, Data, Ending, Opening};
 use super::reply::{Reply, refused};
 use super::texts;
+use crate::app::listing::Listing;
 use crate::app::reading::{Content, Reader};
 use crate::app::receive::Incoming;
 use crate::app::session::Session;
 use crate::app::shielded;
+use crate::app::tree::Listed;
 use crate::app::upload::Upload;
 use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
@@ -230,18 +232,29 @@ async fn send_content(content: &Content, offset: u64, data: &mut Data) -> Result
     Ok(())
 }
 
-/// Sends a listing.
-pub(super) async fn send_listing(text: String, opening: Opening) -> Reply {
+/// Sends a listing, a line for each name.
+pub(super) async fn send_listing(
+    mut listing: Listing,
+    line: impl Fn(&Listed) -> String + Send + Sync,
+    opening: Opening,
+) -> Reply {
     let mut data = match opening.open().await {
         Ok(data) => data,
         Err(reply) => return reply,
     };
     let sent = async {
-        data.write(text.as_bytes()).await?;
-        data.end().await
+        loop {
+            let Ok(names) = listing.next().await else { return Ok(false) };
+            if names.is_empty() {
+                return data.end().await.map(|()| true);
+            }
+            let lines: String = names.iter().map(|listed| line(listed) + "\r\n").collect();
+            data.write(lines.as_bytes()).await?;
+        }
     };
     match sent.await {
-        Ok(()) => Reply::new(226, "Listing complete."),
-        Err(_cut) => Reply::new(426, "Listing aborted; the connection was lost."),
+        Ok(true) => Reply::new(226, "Listing complete."),
+        Ok(false) => Reply::new(451, "Listing aborted by an error of the server; try again later."),
+        Err::<_, Cut>(_) => Reply::new(426, "Listing aborted; the connection was lost."),
     }
 }

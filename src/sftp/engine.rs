@@ -17,9 +17,9 @@ use tokio_util::task::TaskTracker;
 use super::files::{self, Open};
 use super::packet::{self, Code, Fields, MAX_PACKET, Malformed, Replies, Request, kind};
 use super::status::code_of;
-use crate::app::shielded;
 use crate::app::outcome::Outcome;
 use crate::app::session::Session;
+use crate::app::shielded;
 use crate::app::upload::Upload;
 use crate::domain::account::Language;
 use crate::domain::path::VirtualPath;
@@ -395,8 +395,7 @@ impl Engine {
         let answer = async move {
             let _busy = busy;
             let finished = shielded(&app, upload.finish()).await;
-            let told =
-                close_text(finished.unwrap_or(Err(Refusal::Internal)), language, &reference);
+            let told = close_text(finished.unwrap_or(Err(Refusal::Internal)), language, &reference);
             let mut replies = Replies::default();
             replies.status(id, told.code, &told.text, language_tag(language));
             if told.is_shown && may_show(&stderr_used, &told.text) {

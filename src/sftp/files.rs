@@ -8,6 +8,7 @@ use russh::server::Session as Transport;
 
 use super::engine::{Broken, Engine, HANDLES_MAX};
 use super::packet::{Code, FileAttributes, MAX_READ, OpenFlags, Request, Shown};
+use crate::app::listing::Listing;
 use crate::app::reading::Reader;
 use crate::app::receive::{Create, Incoming, Start, WriteMode};
 use crate::app::tree::{Attributes, Kind, Listed, folder_attributes};
@@ -44,6 +45,8 @@ pub(super) enum Open {
         reader: Reader,
     },
     Folder {
+        listing: Listing,
+        /// What was read of it and not told yet.
         names: vec::IntoIter<Listed>,
     },
 }
@@ -93,7 +96,7 @@ impl Engine {
                 self.done(id, result, None, transport).await
             }
             Request::Opendir { id, path } => self.opendir(id, path, transport).await,
-            Request::Readdir { id, handle } => self.readdir(id, handle, transport),
+            Request::Readdir { id, handle } => self.readdir(id, handle, transport).await,
             Request::Realpath { id, path } => self.realpath(id, path, transport).await,
             Request::Extended { id, name, data } => {
                 self.extended(id, (name, data), transport).await
@@ -404,12 +407,13 @@ impl Engine {
             (Ok(path), Ok(())) => self.session.list(&path).await,
         };
         match listed {
-            Ok(mut names) => {
+            Ok(mut listing) => {
                 let folder = folder_attributes(self.session.app.now(), false);
                 let dots =
                     [".", ".."].map(|name| Listed { name: name.to_owned(), attributes: folder });
-                names.splice(0..0, dots);
-                let handle = self.register(Open::Folder { names: names.into_iter() });
+                listing.put_first(dots);
+                let names = Vec::new().into_iter();
+                let handle = self.register(Open::Folder { listing, names });
                 self.replies.handle(id, &handle.to_be_bytes());
                 Ok(())
             }
@@ -417,13 +421,24 @@ impl Engine {
         }
     }
 
-    fn readdir(&mut self, id: u32, handle: &[u8], transport: &mut Transport) -> Result<(), Broken> {
+    async fn readdir(
+        &mut self,
+        id: u32,
+        handle: &[u8],
+        transport: &mut Transport,
+    ) -> Result<(), Broken> {
         let now = self.session.app.now();
         let open = handle_number(handle).and_then(|number| self.open.get_mut(&number));
-        let Some(Open::Folder { names }) = open else {
+        let Some(Open::Folder { listing, names }) = open else {
             let reference = self.session.id.to_string();
             return self.refuse(id, &Refusal::BadHandle, &reference, transport);
         };
+        if names.as_slice().is_empty() {
+            match listing.next().await {
+                Ok(more) => *names = more.into_iter(),
+                Err(refusal) => return self.done(id, Err(refusal), None, transport).await,
+            }
+        }
         let page: Vec<Listed> = names.take(PAGE).collect();
         if page.is_empty() {
             self.replies.status(id, Code::Eof, "", "");

@@ -131,9 +131,17 @@ pub async fn listed_child(db: impl Db<'_>, parent: &str, name: &str) -> Result<O
         .await
 }
 
-pub async fn children(db: impl Db<'_>, parent: &str) -> Result<Vec<ListedRow>> {
-    sqlx::query_as(listed!("WHERE e.parent = $1 ORDER BY e.name_key, e.name"))
+/// At most `limit` children whose names come after `after`.
+pub async fn children(
+    db: impl Db<'_>,
+    parent: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<ListedRow>> {
+    sqlx::query_as(listed!("WHERE e.parent = $1 AND e.name > $2 ORDER BY e.name LIMIT $3"))
         .bind(parent)
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(db)
         .await
 }

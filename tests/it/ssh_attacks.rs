@@ -17,7 +17,8 @@ fn script(portal: &Instance, name: &str) -> Said {
 
 #[test]
 fn no_message_in_the_wrong_phase_gives_a_login_or_a_channel() {
-    let portal = Setup::new().without_scanner().set("limits", "ban_after", "100000").start("phases");
+    let portal =
+        Setup::new().without_scanner().set("limits", "ban_after", "100000").start("phases");
     portal.set_password(PASSWORD);
     let said = script(&portal, "phases.py").well();
     assert!(said.out.contains("before the key exchange: 255"), "{said:?}");
@@ -46,9 +47,8 @@ fn no_shell_no_agent_no_forwarding() {
         assert_eq!(options == ["-tt"], said.err.contains("PTY allocation request failed"));
     }
     // A forwarded port exists only at the client: nothing comes through it.
-    for option in ["-L", "-D"] {
+    for (option, target) in [("-L", ":127.0.0.1:22"), ("-L", ":/run/any.sock"), ("-D", "")] {
         let (port, told) = (free_port(), portal.file("forwarding.log"));
-        let target = if option == "-L" { ":127.0.0.1:22" } else { "" };
         let forwarding = format!("127.0.0.1:{port}{target}");
         let mut client = openssh(&["-N", option, &forwarding], &[])
             .stderr(std::fs::File::create(&told).unwrap())
@@ -59,7 +59,8 @@ fn no_shell_no_agent_no_forwarding() {
         let url = format!("http://127.0.0.1:{port}/");
         let admin = format!("http://127.0.0.1:{}/healthz", portal.admin_port);
         let arguments = if option == "-L" { vec![&*url] } else { vec!["-x", &proxy, &admin] };
-        let output = Command::new("curl").args(["-sS", "--max-time", "10"]).args(arguments).output();
+        let output =
+            Command::new("curl").args(["-sS", "--max-time", "10"]).args(arguments).output();
         let output = output.unwrap();
         assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
         eventually("it is refused", || {

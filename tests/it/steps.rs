@@ -44,7 +44,12 @@ fn an_end_at_any_step_of_an_upload_loses_nothing_and_doubles_nothing() {
     ] {
         portal.stop();
         portal.set_environment(STEP, &format!("{step}=abort"));
-        portal.serve();
+        portal.spawn_server();
+        let port = portal.port;
+        // Some steps are reached by the start itself.
+        eventually("it serves or has ended", || {
+            !portal.is_running() || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         let name = format!("{step}.bin");
         let content = noise(200_000 + sent.len(), 1 + sent.len() as u64);
         std::fs::write(portal.file(&name), &content).unwrap();
@@ -167,7 +172,10 @@ fn a_panic_costs_one_connection_and_is_counted() {
             portal.sftp(&format!("put kurz.bin {IN}/kurz.bin\n"));
             portal.curl_ftps(&format!("{IN}/"), &[]);
             let web = format!("http://localhost:{}/", portal.web_port);
-            std::process::Command::new("curl").args(["-sS", "-o", "/dev/null", &web]).output().unwrap();
+            std::process::Command::new("curl")
+                .args(["-sS", "-o", "/dev/null", &web])
+                .output()
+                .unwrap();
             let long = long.join().unwrap();
             assert!(long.ok || step.starts_with("sftp"), "{step}: {long:?}");
         });

@@ -149,7 +149,7 @@ fn an_upload_goes_through_its_states_only_forward() {
         assert!(uploads::settle(db, "U1", to, &finding, NOW).await.unwrap().is_none());
         assert_eq!(entries::show_release(db, "U1", NOW).await.unwrap(), 1);
         assert_eq!(entries::show_release(db, "U1", NOW).await.unwrap(), 0, "no later version");
-        let listed = entries::children(db, "PID/0").await.unwrap();
+        let listed = entries::children(db, "PID/0", "", 10).await.unwrap();
         assert_eq!((listed[0].released_size, listed[0].current_state.clone()), (Some(900), None));
     });
 }

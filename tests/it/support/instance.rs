@@ -219,6 +219,10 @@ impl Instance {
         }
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.server.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     /// Waits until the server has ended by itself, and gives the signal that ended it.
     #[track_caller]
     pub(crate) fn until_ended(&mut self) -> Option<i32> {
@@ -370,7 +374,10 @@ impl Drop for Instance {
             eprintln!("{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         } else {
             let log = self.log();
-            let is_bug = |line: &&str| line.contains("panic") && !line.contains("asked for at");
+            let is_bug = |line: &&str| {
+                let told = ["panicked at", "a bug of ptportal"];
+                told.iter().any(|t| line.contains(t)) && !line.contains("asked for at")
+            };
             let bug = log.lines().find(is_bug);
             assert!(bug.is_none(), "{bug:?}\n{log}");
         }

@@ -19,11 +19,8 @@ impl Instance {
             openssl x509 -req -in new.csr -CA ca.crt -CAkey ca.key -days 200 -extfile extensions -out new.crt\n\
             cat new.key > certs/server.key\n\
             cat new.crt > certs/server.crt\n";
-        let made = Command::new("bash")
-            .args(["-c", script])
-            .current_dir(self.path())
-            .output()
-            .unwrap();
+        let made =
+            Command::new("bash").args(["-c", script]).current_dir(self.path()).output().unwrap();
         assert!(made.status.success(), "{made:?}");
         eventually("it is taken", || self.log().contains("the certificate has changed"));
     }
@@ -42,10 +39,14 @@ impl Instance {
             .output()
             .unwrap();
         let out = String::from_utf8_lossy(&scanned.stdout);
-        assert!(out.contains("TLS 1.3") && out.contains("Heartbleed"), "testssl did not run: {out}");
+        assert!(
+            out.contains("TLS 1.3") && out.contains("Heartbleed"),
+            "testssl did not run: {out}"
+        );
         let found = std::fs::read_to_string(self.file("found.json")).unwrap();
         let mut findings: Vec<Value> = serde_json::from_str(&found).unwrap();
-        findings.retain(|f| ["MEDIUM", "HIGH", "CRITICAL"].contains(&f["severity"].as_str().unwrap()));
+        findings
+            .retain(|f| ["MEDIUM", "HIGH", "CRITICAL"].contains(&f["severity"].as_str().unwrap()));
         findings
     }
 }
