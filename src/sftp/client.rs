@@ -11,7 +11,7 @@ use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as Transport,
     VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Pty};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Broken, Engine};
@@ -292,6 +292,43 @@ impl Handler for Client {
         transport: &mut Transport,
     ) -> Result<(), Self::Error> {
         self.refuse_program(channel, transport)
+    }
+
+    // What russh would leave without an answer, so that a client which waits for one would wait for ever.
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        transport: &mut Transport,
+    ) -> Result<(), Self::Error> {
+        transport.channel_failure(channel)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        transport: &mut Transport,
+    ) -> Result<(), Self::Error> {
+        transport.channel_failure(channel)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        transport: &mut Transport,
+    ) -> Result<(), Self::Error> {
+        transport.channel_failure(channel)
     }
 
     async fn data(

@@ -1,6 +1,6 @@
 //! Clients that print customers really use, beside OpenSSH's sftp: rclone, curl, scp, many connections at once.
 
-use crate::support::instance::{IN, PASSWORD, Setup};
+use crate::support::instance::{IN, PASSWORD, Setup, USER};
 use crate::support::{eventually, noise};
 
 #[test]
@@ -118,4 +118,20 @@ fn ten_parallel_connections_and_several_channels_on_one() {
             assert_eq!(content, vec![n; 200_000 + i]);
         }
     }
+}
+
+#[test]
+fn paramiko_tries_a_key_and_then_the_password() {
+    let portal = Setup::new().without_scanner().start("paramikotries");
+    portal.set_password(PASSWORD);
+    let said = portal
+        .paramiko(&format!(
+            "c = paramiko.SSHClient(); c.set_missing_host_key_policy(paramiko.AutoAddPolicy())\n\
+             c.connect('127.0.0.1', {}, username={USER:?}, pkey=paramiko.RSAKey.generate(2048), \
+             password={PASSWORD:?}, look_for_keys=False, allow_agent=False, timeout=20)\n\
+             print(c.open_sftp().listdir('/'))",
+            portal.port
+        ))
+        .well();
+    assert!(said.out.contains("2026-0815"), "{said:?}");
 }

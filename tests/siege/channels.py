@@ -17,16 +17,22 @@ for kind in ("direct-tcpip", "forwarded-tcpip", "x11", "auth-agent@openssh.com",
         print("channel", kind)
     except paramiko.ChannelException:
         pass
-for what in (lambda c: c.get_pty(), lambda c: c.invoke_shell(), lambda c: c.exec_command("id"),
-             lambda c: c.request_x11(), lambda c: c.request_forward_agent(print) or (_ for _ in ()).throw(
-                 paramiko.SSHException("no answer wanted")),
-             lambda c: c.set_environment_variable("LD_PRELOAD", "/tmp/x"), lambda c: c.invoke_subsystem("shell")):
+for what in (lambda c: c.get_pty(), lambda c: c.request_x11(), lambda c: c.invoke_subsystem("shell")):
     c = t.open_session(timeout=10)
     try:
         what(c)
         print("request", what.__code__.co_names)
     except paramiko.SSHException:
         pass
+    c.close()
+# These two are answered by a line that says what is served, and end at once.
+for what in (lambda c: c.invoke_shell(), lambda c: c.exec_command("id")):
+    c = t.open_session(timeout=10)
+    c.settimeout(10)
+    what(c)
+    told = c.recv_stderr(1000)
+    if c.recv_exit_status() == 0 or b"sftp connections only" not in told or c.recv(1000):
+        print("program", what.__code__.co_names, told)
     c.close()
 try:
     t.request_port_forward("", 0)
