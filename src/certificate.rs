@@ -20,7 +20,7 @@ use crate::domain::time::Timestamp;
 /// A certificate of our own lasts this long: customers' programs remember it, and nobody is there to renew it.
 const LASTS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Fewer days than this left are worth a warning.
-pub const WARN_DAYS: i64 = 21;
+pub const WARN_DAYS: i64 = 30;
 
 /// Why there is no certificate to show.
 #[derive(Debug, thiserror::Error)]

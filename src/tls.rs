@@ -1,17 +1,20 @@
 //! What every front with TLS shares: the certificate, read once and followed, and the configuration of HTTPS.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::{Certificate, CertificateError, WARN_DAYS};
 
 /// How often the certificate's files are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
+
+/// How often a certificate that expires soon is spoken of.
+const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The certificate of `[ftps]`, made when it is missing; nothing where no service speaks TLS.
 ///
@@ -52,7 +55,16 @@ pub fn https(
 
 /// Takes a renewed certificate without a restart.
 pub async fn follow(app: Arc<App>, certificate: Arc<Certificate>) {
+    let mut warned: Option<Instant> = None;
     loop {
+        let days_left = certificate.validity().days_left(app.now());
+        if days_left <= WARN_DAYS && warned.is_none_or(|at| at.elapsed() >= WARN_AGAIN) {
+            warned = Some(Instant::now());
+            tracing::warn!(
+                days_left,
+                "the certificate expires; after that customers cannot log in over FTPS and HTTPS: replace the files, no restart is needed"
+            );
+        }
         tokio::select! {
             () = app.stop.cancelled() => return,
             () = tokio::time::sleep(RELOAD) => {}

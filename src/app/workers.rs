@@ -9,7 +9,7 @@ use super::{
     retention, scanner, scans, share_watch,
 };
 use crate::domain::account::{AccountName, Status};
-use crate::store::{Kind, accounts, events, guard, nodes, web_sessions};
+use crate::store::{self, Kind, accounts, clock, events, guard, nodes, web_sessions};
 
 /// Changes made by commands take effect within a second without the control socket.
 const POLL_CHANGES: Duration = Duration::from_millis(500);
@@ -180,9 +180,26 @@ async fn refresh_account(app: &Arc<App>, username: &str) {
     }
 }
 
+/// What was planned while the clock went ahead is due when it goes right again, not hours later.
+async fn follow_clock(app: &App) -> store::Result<()> {
+    let mut tx = app.store.write().await?;
+    let moved = clock::pull_in(&mut tx, app.now()).await?;
+    tx.commit().await?;
+    if moved > 0 {
+        tracing::warn!(
+            rows = moved,
+            "the clock was set back; what waited for a later time is due now"
+        );
+    }
+    Ok(())
+}
+
 /// Forgets what has had its time.
 async fn clear(app: Arc<App>) {
     loop {
+        if let Err(error) = follow_clock(&app).await {
+            tracing::error!(%error, "what waits could not be looked at, tried again in a minute");
+        }
         tokio::select! {
             () = app.stop.cancelled() => return,
             () = tokio::time::sleep(CLEAR_EVERY) => {}

@@ -63,7 +63,7 @@ pub enum Placed {
 pub struct Hotfolder {
     root: PathBuf,
     share_id: String,
-    /// Where neither `RENAME_NOREPLACE` nor links work, checking and renaming happens under this lock.
+    /// Where `RENAME_NOREPLACE` does not work, looking and renaming happens under this lock.
     placing: Mutex<()>,
 }
 
@@ -325,25 +325,13 @@ impl Hotfolder {
         Ok(placed)
     }
 
-    /// `RENAME_NOREPLACE`; where the file system cannot (some SMB and NFS mounts) a link, or a check under a lock.
+    /// `RENAME_NOREPLACE`; where the file system cannot (SMB, NFS, FUSE) a look and a rename under a lock: we are the only
+    /// one that places files. Never link and unlink: whoever takes the file in between would get it again.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         use rustix::fs::{CWD, renameat_with};
         match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
             other => return Ok(other?),
-        }
-        match fs::hard_link(from, to) {
-            Ok(()) => return fs::remove_file(from),
-            // An earlier attempt linked it and did not come to the rest (or NFS asked twice).
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_same_file(from, to) => {
-                return fs::remove_file(from);
-            }
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) =>
-            {
-                return Err(e);
-            }
-            Err(_cannot_link) => {}
         }
         let _guard = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
         if to.symlink_metadata().is_ok() {
@@ -412,12 +400,6 @@ impl Hotfolder {
 )]
 fn rename_over(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path: &Path| path.symlink_metadata().map(|m| (m.dev(), m.ino()));
-    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Returns `None` when `keep_going` said stop.

@@ -9,6 +9,7 @@ pub mod activation;
 pub mod batch;
 pub mod batches;
 pub mod clients;
+pub mod clock;
 pub mod deliveries;
 pub mod dump;
 pub mod entries;
