@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 
-from fuse import FUSE, FuseOSError, Operations
+from fusepy import FUSE, FuseOSError, Operations
 
 real, mount, control = sys.argv[1:]
 

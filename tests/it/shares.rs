@@ -1,4 +1,4 @@
-//! Shares as print shops have them: they hang, they lose answers, they fail in the middle, they are VFAT.
+//! Shares as print shops have them: they hang, they lose answers, they fail in the middle, they are NTFS.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -174,26 +174,38 @@ fn a_share_that_fails_to_write_read_or_sync_gets_each_file_once_it_works() {
     assert_eq!(names, ["fsync-eio.bin", "read-eio.bin", "vorher.bin", "write-eio.bin"]);
 }
 
-/// A VFAT of its own; nothing where this machine has no loop devices or no VFAT.
-fn vfat(dir: &TempDir) -> Option<PathBuf> {
-    let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
-    std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-    assert!(
-        Command::new("mkfs.vfat").arg(&image).stdout(Stdio::null()).status().unwrap().success()
-    );
-    std::fs::create_dir(&mount).unwrap();
-    let options = "loop,iocharset=utf8,shortname=mixed";
-    let mounted =
-        Command::new("mount").args(["-t", "vfat", "-o", options]).arg(&image).arg(&mount).output();
-    let mounted = mounted.unwrap();
-    if mounted.status.success() {
-        return Some(mount);
+/// Windows' own file system, which refuses the names that Windows refuses.
+struct Ntfs(TempDir);
+
+impl Ntfs {
+    fn start() -> Self {
+        let dir = TempDir::new("ntfs");
+        let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
+        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        std::fs::create_dir(&mount).unwrap();
+        let made = Command::new("mkntfs").args(["-F", "-Q", "-q"]).arg(&image).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let options = "windows_names,ignore_case";
+        let mounted =
+            Command::new("lowntfs-3g").args(["-o", options]).arg(&image).arg(&mount).output();
+        let mounted = mounted.unwrap();
+        assert!(mounted.status.success(), "{mounted:?}");
+        assert!(std::fs::write(mount.join("CON.pdf"), "").is_err(), "it is like Windows");
+        Self(dir)
     }
-    println!("no VFAT here, not tested: {}", String::from_utf8_lossy(&mounted.stderr));
-    None
+
+    fn root(&self) -> PathBuf {
+        self.0.path().join("mount/hotfolder")
+    }
 }
 
-/// Names that Windows, VFAT, terminals or people do not like; `%` becomes a number, so that each is one of many.
+impl Drop for Ntfs {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.0.path().join("mount")).status().ok();
+    }
+}
+
+/// Names that Windows, terminals or people do not like; `%` becomes a number, so that each is one of many.
 const NASTY: &str = "NASTY = ['CON.pdf', 'con', 'PRN.tif', 'AUX', 'NUL.txt', 'COM1.pdf', 'lpt9.x', 'CLOCK$', 'a:b.pdf', \
     'a*b?.pdf', '<x>|y\".pdf', 'punkt.', 'blank ', ' vorn', 'a..b', 'a~1.pdf', 'ÄÖÜ ß.pdf', 'a\\u0308.pdf', \
     '\\u202egpj.exe', 'null\\u200bbreit', '\\ufeffbom.pdf', '日本語.pdf', '🖨️.pdf', 'e\\u0301' * 40, 'x' * 255, \
@@ -204,14 +216,10 @@ const NASTY: &str = "NASTY = ['CON.pdf', 'con', 'PRN.tif', 'AUX', 'NUL.txt', 'CO
     for i in range(4) for n in NASTY]\n";
 
 #[test]
-fn two_hundred_nasty_names_arrive_on_vfat_each_with_its_content() {
-    let dir = TempDir::new("vfat");
-    let Some(mount) = vfat(&dir) else { return };
-    let unmount = || {
-        Command::new("umount").arg("-l").arg(&mount).status().ok();
-    };
-    let root = format!("\"{}\"", mount.join("hotfolder").display());
-    let portal = Setup::new().set("hotfolder", "root", &root).start("vfat");
+fn two_hundred_nasty_names_arrive_on_ntfs_each_with_its_content() {
+    let ntfs = Ntfs::start();
+    let root = format!("\"{}\"", ntfs.root().display());
+    let portal = Setup::new().set("hotfolder", "root", &root).start("ntfs");
     portal.set_password(PASSWORD);
     let by_sftp = portal
         .paramiko(&format!(
@@ -240,7 +248,7 @@ fn two_hundred_nasty_names_arrive_on_vfat_each_with_its_content() {
     };
     let (sftp, ftps) = (count(&by_sftp.out), count(&by_ftps.out));
     assert!(sftp > 85 && ftps > 85, "{} {}", by_sftp.out, by_ftps.out);
-    let folder = mount.join("hotfolder/1001/2026-0815/Eingehend");
+    let folder = ntfs.root().join("1001/2026-0815/Eingehend");
     let files = || -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().path()).collect()
@@ -250,7 +258,5 @@ fn two_hundred_nasty_names_arrive_on_vfat_each_with_its_content() {
         files().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     contents.sort();
     contents.dedup();
-    let found = contents.len();
-    unmount();
-    assert_eq!(found, sftp + ftps, "each content is there, none twice, none mixed up");
+    assert_eq!(contents.len(), sftp + ftps, "each content is there, none twice, none mixed up");
 }
