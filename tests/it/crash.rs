@@ -1,6 +1,7 @@
 //! SIGKILL at random moments under parallel uploads, while a consumer takes files out of the hotfolder at once.
 
 use std::collections::HashMap;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -98,7 +99,11 @@ impl Customers {
     }
 }
 
-fn kill_again_and_again(portal: &mut Instance, kills: u32) -> (Arc<Customers>, Taken) {
+fn end_again_and_again(
+    portal: &mut Instance,
+    times: u32,
+    end: fn(&mut Instance),
+) -> (Arc<Customers>, Taken) {
     let customers = Arc::new(Customers {
         dir: portal.path().to_owned(),
         port: portal.port,
@@ -126,9 +131,9 @@ fn kill_again_and_again(portal: &mut Instance, kills: u32) -> (Arc<Customers>, T
                 std::thread::sleep(Duration::from_micros(300));
             }
         });
-        for _ in 0..kills {
+        for _ in 0..times {
             std::thread::sleep(Duration::from_millis(150 + random() % 1200));
-            portal.kill();
+            end(portal);
             portal.spawn_server();
         }
         std::thread::sleep(Duration::from_millis(1500));
@@ -161,12 +166,22 @@ fn has_all_tickets(portal: &Instance) -> bool {
 fn what_a_client_saw_succeed_arrives_exactly_once_through_kills() {
     let kills =
         std::env::var("PTPORTAL_SOAK_KILLS").ok().and_then(|k| k.parse().ok()).unwrap_or(10);
+    arrives_exactly_once("crash", kills, Instance::kill);
+}
+
+/// A stop as of `systemctl restart`: running transfers end well, and the clients of the others try again.
+#[test]
+fn what_a_client_saw_succeed_arrives_exactly_once_through_restarts() {
+    arrives_exactly_once("restarts", 6, Instance::stop);
+}
+
+fn arrives_exactly_once(name: &str, times: u32, end: fn(&mut Instance)) {
     let setup = Setup::new().set("hotfolder", "delivery_delay", "\"20ms\"");
     let setup =
         setup.set("jobticket", "format", "\"xml\"").set("jobticket", "name", "\"{name}.xml\"");
-    let mut portal = setup.start("crash");
+    let mut portal = setup.start(name);
     portal.set_password(PASSWORD);
-    let (customers, taken) = kill_again_and_again(&mut portal, kills);
+    let (customers, taken) = end_again_and_again(&mut portal, times, end);
     let taken = taken.lock().unwrap();
     let (succeeded, tried) = (customers.succeeded.lock().unwrap(), customers.tried.lock().unwrap());
     let mut count: HashMap<&str, u32> = HashMap::new();
@@ -202,7 +217,11 @@ fn what_a_client_saw_succeed_arrives_exactly_once_through_kills() {
         "none is cut"
     );
     assert!(succeeded.len() >= 5, "too few uploads to prove anything: {}", succeeded.len());
-    println!("{kills} kills, {} uploads succeeded, {} files taken", succeeded.len(), taken.len());
+    println!(
+        "ended {times} times, {} uploads succeeded, {} files taken",
+        succeeded.len(),
+        taken.len()
+    );
 }
 
 /// What the log says about one file.
@@ -237,6 +256,27 @@ fn a_clean_stop_leaves_running_uploads_resumable() {
     portal.sftp(&format!("reput a.bin {IN}/a.bin\n")).well();
     assert_eq!(portal.until_delivered("a.bin"), content);
     portal.stop();
+}
+
+#[test]
+fn a_stop_serves_nobody_new_while_a_running_upload_ends_well() {
+    let mut portal = Setup::new().start("stopnew");
+    let content = noise(3_000_000, 2);
+    std::fs::write(portal.file("a.bin"), &content).unwrap();
+    let put = format!("put a.bin {IN}/a.bin\n");
+    let (pid, port) = (portal.server_id().to_string(), portal.port);
+    std::thread::scope(|scope| {
+        let shared = &portal;
+        let upload = scope.spawn(|| shared.sftp_with(&["-l", "4000"], &put));
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        eventually("nobody new is let in", || TcpStream::connect(("127.0.0.1", port)).is_err());
+        assert!(!upload.is_finished(), "the upload still runs");
+        upload.join().unwrap().well();
+    });
+    assert_eq!(portal.until_ended(), None, "it ends by itself");
+    portal.serve();
+    assert_eq!(portal.until_delivered("a.bin"), content);
 }
 
 #[test]

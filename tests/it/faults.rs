@@ -1,5 +1,6 @@
 //! Disks that fill up or fail, databases that are away, locked, old or newer: told clearly, and nothing accepted is lost.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -117,11 +118,19 @@ fn a_full_hotfolder_delays_and_loses_nothing() {
     assert_eq!(std::fs::read(target).unwrap(), content);
 }
 
-/// A library that makes fsync fail with EIO while a file is there.
+/// A library that makes fsync fail with EIO while a file is there: always, or only the n-th time if it holds a number.
 fn failing_fsync(dir: &Path) -> PathBuf {
     let source = dir.join("fsync.c");
-    let text = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <errno.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
-        static int broken(void) { const char *f = getenv(\"BREAK_FSYNC\"); return f && access(f, F_OK) == 0; }\n\
+    let text = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <errno.h>\n#include <stdio.h>\n#include <stdlib.h>\n\
+        #include <unistd.h>\n\
+        static int calls;\n\
+        static int broken(void) {\n\
+          const char *name = getenv(\"BREAK_FSYNC\"); int n = 0;\n\
+          FILE *f = name ? fopen(name, \"r\") : NULL;\n\
+          if (!f) { __atomic_store_n(&calls, 0, __ATOMIC_SEQ_CST); return 0; }\n\
+          int has_number = fscanf(f, \"%d\", &n) == 1; fclose(f);\n\
+          return !has_number || __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == n;\n\
+        }\n\
         int fsync(int fd) { if (broken()) { errno = EIO; return -1; } return ((int (*)(int))dlsym(RTLD_NEXT, \"fsync\"))(fd); }\n\
         int fdatasync(int fd) { if (broken()) { errno = EIO; return -1; } return ((int (*)(int))dlsym(RTLD_NEXT, \"fdatasync\"))(fd); }\n";
     std::fs::write(&source, text).unwrap();
@@ -160,6 +169,114 @@ fn a_failed_fsync_is_never_taken_for_success() {
     assert_eq!(portal.until_delivered("vorher.bin"), b"before");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(portal.hotfolder_files().len(), 2);
+}
+
+#[test]
+fn whichever_fsync_fails_the_file_arrives_once_or_the_client_is_told() {
+    let dir = TempDir::new("nthfsync");
+    let (library, broken) = (failing_fsync(dir.path()), dir.path().join("broken"));
+    let portal = Setup::new()
+        .environment("LD_PRELOAD", library.to_str().unwrap())
+        .environment("BREAK_FSYNC", broken.to_str().unwrap())
+        .set("hotfolder", "delivery_delay", "\"0s\"")
+        .start("nthfsync");
+    let mut refused = 0;
+    for n in 1..=16u64 {
+        let name = format!("{n:02}.bin");
+        let content = noise(200_000, n);
+        std::fs::write(&broken, n.to_string()).unwrap();
+        let said = put(&portal, &name, &content);
+        refused += usize::from(!said.ok);
+        // What fails behind the answer fails in the delivery.
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::remove_file(&broken).unwrap();
+        if !said.ok {
+            put(&portal, &name, &content).well();
+        }
+        portal.cli(&["delivery", "retry", "--all"]);
+        assert_eq!(portal.until_delivered(&name), content, "fsync {n}: {said:?}");
+    }
+    assert!(refused >= 3, "{refused} of 16 failures met an upload");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(portal.hotfolder_files().len(), 16, "each once");
+    let sound = portal.try_cli(&["fsck", "--deep"]);
+    assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
+}
+
+/// Fills a disk to the last byte; the file goes when this is dropped.
+struct Filler(PathBuf);
+
+impl Filler {
+    fn fill(dir: &Path) -> Self {
+        let path = dir.join("filler");
+        for block in ["1M", "4k", "1"] {
+            let mut command = Command::new("dd");
+            command.args(["if=/dev/zero", "oflag=append", "conv=notrunc", "status=none"]);
+            command.arg(format!("bs={block}")).arg(format!("of={}", path.display()));
+            command.stderr(Stdio::null()).status().unwrap();
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+#[test]
+fn a_full_disk_of_the_database_refuses_uploads_and_loses_none() {
+    let Some(disk) = SmallDisk::new(24, "1000") else { return };
+    // Only the database lies there; SQLite keeps its journal beside the file itself.
+    let data = TempDir::new("fulldb-data");
+    let file = disk.path().join("ptportal.db");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&file, data.path().join("ptportal.db")).unwrap();
+    let data = data.path().display().to_string();
+    let portal = Setup::new().environment("PTPORTAL_DATA_DIR", &data).start("fulldb");
+    put(&portal, "vorher.bin", b"before").well();
+    portal.until_delivered("vorher.bin");
+    let filler = Filler::fill(&disk.path());
+    let mut accepted = vec![("vorher.bin".to_owned(), b"before".to_vec())];
+    let mut refused = 0;
+    for n in 0..30 {
+        let (name, content) = (format!("{n}.bin"), format!("content {n}").into_bytes());
+        let said = put(&portal, &name, &content);
+        if said.ok {
+            accepted.push((name, content));
+        } else {
+            refused += 1;
+            assert!(said.err.contains('['), "the client is told: {said:?}");
+        }
+    }
+    assert!(refused > 0, "the disk was never full");
+    drop(filler);
+    eventually("it goes on by itself", || put(&portal, "danach.bin", b"after").ok);
+    accepted.push(("danach.bin".to_owned(), b"after".to_vec()));
+    for (name, content) in &accepted {
+        assert_eq!(&portal.until_delivered(name), content);
+    }
+    let sound = portal.try_cli(&["fsck", "--deep"]);
+    assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
+}
+
+#[test]
+fn a_full_disk_of_the_log_stops_nothing() {
+    let Some(disk) = SmallDisk::new(8, "100") else { return };
+    let log = format!("\"{}/server.log\"", disk.path().display());
+    let portal = Setup::new().without_scanner().set("log", "file", &log).start("fulllog");
+    put(&portal, "vorher.bin", b"before").well();
+    let filler = Filler::fill(&disk.path());
+    for n in 0..20 {
+        put(&portal, &format!("{n}.bin"), b"while the log is full").well();
+    }
+    eventually("all arrive", || portal.hotfolder_files().len() == 21);
+    drop(filler);
+    put(&portal, "danach.bin", b"after").well();
+    let text = std::fs::read_to_string(disk.path().join("server.log")).unwrap();
+    assert!(text.contains("danach.bin"), "it writes again");
 }
 
 /// A PostgreSQL of the test's own, which may be stopped.
@@ -272,19 +389,26 @@ fn a_postgresql_that_stops_and_comes_back_loses_nothing_accepted() {
     );
 }
 
-#[test]
-fn a_database_that_another_process_holds_locked_delays_and_loses_nothing() {
-    let portal = Setup::new().start("locked");
+/// Another process takes the database for some seconds.
+fn lock_for(portal: &Instance, seconds: u32) -> Child {
     let script = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)\n\
-                  c.execute('BEGIN EXCLUSIVE')\nopen(sys.argv[2], 'w').close()\ntime.sleep(4)\nc.execute('COMMIT')";
+                  c.execute('BEGIN EXCLUSIVE')\nopen(sys.argv[2], 'w').close()\ntime.sleep(int(sys.argv[3]))\nc.execute('COMMIT')";
     let held = portal.file("held");
-    let mut holder = Command::new("/usr/bin/python3")
+    let holder = Command::new("/usr/bin/python3")
         .args(["-c", script])
         .arg(portal.file("data/ptportal.db"))
         .arg(&held)
+        .arg(seconds.to_string())
         .spawn()
         .unwrap();
     eventually("it is locked", || held.exists());
+    holder
+}
+
+#[test]
+fn a_database_that_another_process_holds_locked_delays_and_loses_nothing() {
+    let portal = Setup::new().start("locked");
+    let mut holder = lock_for(&portal, 4);
     std::thread::scope(|scope| {
         for n in 0..4 {
             let portal = &portal;
@@ -300,6 +424,35 @@ fn a_database_that_another_process_holds_locked_delays_and_loses_nothing() {
     for n in 0..4 {
         assert_eq!(portal.until_delivered(&format!("{n}.bin")), format!("{n}.bin").as_bytes());
     }
+}
+
+#[test]
+fn a_database_that_is_locked_for_half_a_minute_takes_no_ok_that_it_does_not_keep() {
+    let portal = Setup::new().start("longlock");
+    let holder = lock_for(&portal, 30);
+    let mut accepted = Vec::new();
+    std::thread::scope(|scope| {
+        let sending: Vec<_> = (0..4)
+            .map(|n| {
+                let portal = &portal;
+                scope.spawn(move || {
+                    let name = format!("{n}.bin");
+                    std::fs::write(portal.file(&name), &name).unwrap();
+                    let said = portal.sftp(&format!("put {name} {IN}/{name}\n"));
+                    (name, said.ok)
+                })
+            })
+            .collect();
+        accepted.extend(sending.into_iter().map(|sent| sent.join().unwrap()));
+    });
+    assert!(holder.wait_with_output().unwrap().status.success());
+    for (name, ok) in &accepted {
+        if !ok {
+            portal.sftp(&format!("put {name} {IN}/{name}\n")).well();
+        }
+        assert_eq!(portal.until_delivered(name), name.as_bytes());
+    }
+    assert_eq!(portal.hotfolder_files().len(), 4, "each once");
 }
 
 #[test]

@@ -7,7 +7,11 @@ use crate::support::instance::{Instance, Setup};
 use crate::support::smtp::Smtp;
 
 fn portal(name: &str, smtp: &Smtp, more: &str) -> Instance {
-    let portal = Setup::new().without_scanner().start(name);
+    portal_with(Setup::new(), name, smtp, more)
+}
+
+fn portal_with(setup: Setup, name: &str, smtp: &Smtp, more: &str) -> Instance {
+    let portal = setup.without_scanner().start(name);
     let ini = format!(
         "SMTP-Server=127.0.0.1\nPort={}\nEmail=portal@druckerei.example\n{more}\n",
         smtp.port
@@ -93,6 +97,42 @@ fn tls_that_cannot_be_trusted_is_never_followed_by_clear_text() {
     assert!(!smtp.log().contains("RCPT"), "{}", smtp.log());
     let check = portal.try_cli(&["check"]);
     assert!(String::from_utf8_lossy(&check.stdout).contains("smtp"), "{check:?}");
+}
+
+#[test]
+fn a_server_without_starttls_gets_nothing_where_it_is_demanded() {
+    let smtp = Smtp::start("ok");
+    let portal = portal("nostarttls", &smtp, "Verschlüsselung=starttls");
+    let id = link_mail(&portal);
+    let mail = until(&portal, &id, "the first try", |mail| mail["reason"].is_string());
+    assert_eq!(mail["state"], "queued", "{mail:#}");
+    assert!(!smtp.log().contains("RCPT"), "{}", smtp.log());
+    // The operator allows it: it goes out.
+    let ini = format!(
+        "SMTP-Server=127.0.0.1\nPort={}\nEmail=portal@druckerei.example\nVerschlüsselung=none\n",
+        smtp.port
+    );
+    std::fs::write(portal.file("client.ini"), ini).unwrap();
+    portal.cli(&["mail", "send", &id]);
+    assert_eq!(smtp.until_mails(1).len(), 1);
+}
+
+#[test]
+fn a_server_that_hangs_holds_up_one_mail_and_the_next_try_is_planned() {
+    let smtp = Smtp::start("hang");
+    let setup = Setup::new().environment("PTPORTAL_TEST_MAIL_MS", "8000");
+    let portal = portal_with(setup, "smtphang", &smtp, "");
+    let id = link_mail(&portal);
+    eventually("it hangs", || smtp.log().contains("RCPT"));
+    // Meanwhile everything else goes on.
+    portal.page("/", &[]).is(200);
+    portal.sftp("ls\n").well();
+    let mail = until(&portal, &id, "it is given up for now", |mail| mail["reason"].is_string());
+    assert_eq!((mail["state"].as_str(), mail["attempts"].as_u64()), (Some("queued"), Some(1)));
+    assert!(mail["next_try"].is_string(), "{mail:#}");
+    smtp.set_mode("ok");
+    portal.cli(&["mail", "send", &id]);
+    smtp.until_mails(1);
 }
 
 #[test]

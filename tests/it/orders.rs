@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::http::curl;
-use crate::support::instance::PASSWORD;
+use crate::support::instance::{PASSWORD, Setup};
 use crate::support::orders::{mails_of, order, portal, set_ini, states};
 use crate::support::smtp::Smtp;
 
@@ -43,6 +43,59 @@ fn the_same_announcement_again_changes_nothing_and_mails_nothing() {
     let more = order("2001", "P-1", &["T1", "T2", "T3"]);
     let opened = portal.api(&token, "POST", "/projects", Some(&more)).is(201).json();
     assert_eq!(opened["project"]["state"], "open");
+}
+
+#[test]
+fn announcements_in_any_order_and_twice_end_with_the_same_rows_through_kills() {
+    let mut portal = Setup::new().without_scanner().start("permuted");
+    let token = portal.token("mis");
+    let orders = [["T1"], ["T2"], ["T3"]];
+    let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (n, permutation) in permutations.into_iter().enumerate() {
+        let (client, project) = (format!("30{n}"), format!("Q-{n}"));
+        // Each comes twice, the second time behind the next one.
+        for k in [0, 1, 0, 2, 1, 2] {
+            let announced = order(&client, &project, &orders[permutation[k]]);
+            if k == 1 {
+                // Its answer is lost with the process; PTworkflow says it again.
+                let url = format!("http://127.0.0.1:{}/api/v1/projects", portal.api_port);
+                let mut call = std::process::Command::new("curl");
+                call.args(["-sS", "-o", "/dev/null", "-X", "POST", "--data-binary"]);
+                call.arg(announced.to_string()).args(["-H", "Content-Type: application/json"]);
+                call.args(["-H", &format!("Authorization: Bearer {token}"), &url]);
+                let mut call = call.stderr(std::process::Stdio::null()).spawn().unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(n as u64 * 4));
+                portal.kill();
+                portal.serve();
+                call.wait().unwrap();
+            }
+            let answer = portal.api(&token, "POST", "/projects", Some(&announced));
+            assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+        }
+        let tickets = portal.cli(&["ticket", "list", &project]);
+        let mut numbers: Vec<&str> =
+            tickets.as_array().unwrap().iter().map(|t| t["ticket_no"].as_str().unwrap()).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, ["T1", "T2", "T3"], "{permutation:?}");
+        let accounts = portal.cli(&["account", "list"]);
+        let own = accounts.as_array().unwrap().iter().filter(|a| a["client_no"] == client);
+        assert!(own.count() <= 1, "{accounts:#}");
+        assert!(mails_of(&portal, &client).len() <= 1, "{:#?}", mails_of(&portal, &client));
+    }
+    let projects = portal.cli(&["project", "list"]);
+    let rows = projects.as_array().unwrap();
+    let same = |key: &str| {
+        let mut values: Vec<String> = rows
+            .iter()
+            .filter(|p| p["project_no"].as_str().unwrap().starts_with("Q-"))
+            .map(|p| p[key].to_string())
+            .collect();
+        values.dedup();
+        values.len() == 1
+    };
+    for key in ["job_description", "due_date", "state", "access"] {
+        assert!(same(key), "{key}: {projects:#}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::instance::{IN, Instance, Setup};
+use crate::support::instance::{IN, Instance, PASSWORD, Setup};
 use crate::support::noise;
 
 fn script(name: &str) -> PathBuf {
@@ -206,4 +206,104 @@ fn few_descriptors_stop_no_running_upload_and_burn_no_processor() {
     });
     assert_eq!(portal.until_delivered("a.bin"), content);
     portal.sftp(&format!("ls {IN}\n")).well();
+}
+
+#[test]
+fn more_strangers_than_may_wait_are_refused_and_a_customer_gets_in() {
+    let portal = Setup::new()
+        .without_scanner()
+        .set("limits", "unauthenticated", "40")
+        .set("limits", "login_grace", "\"8s\"")
+        .start("strangers");
+    // From many addresses, so that no limit of one address helps.
+    let said = portal
+        .paramiko(&format!(
+            "import socket\n\
+             held, refused = [], 0\n\
+             for n in range(400):\n\
+             \x20   s = socket.create_connection(('127.0.0.1', {}), 5, source_address=('127.2.%d.%d' % (n // 200, n % 200 + 1), 0))\n\
+             \x20   s.settimeout(0.5)\n\
+             \x20   try: got = s.recv(10)\n\
+             \x20   except (TimeoutError, ConnectionResetError): got = b''\n\
+             \x20   if got: held.append(s)\n\
+             \x20   else: refused += 1\n\
+             print(len(held), refused)",
+            portal.port
+        ))
+        .well();
+    let (held, refused) = said.out.trim().split_once(' ').unwrap();
+    let (held, refused): (usize, usize) = (held.parse().unwrap(), refused.parse().unwrap());
+    // Between the number and its double, chance decides; those that were cut by the grace make room again.
+    assert!(held >= 40 && refused > 200, "{held} held, {refused} refused");
+    assert!(login(&portal) < Duration::from_secs(2));
+}
+
+/// Both medians in milliseconds: of a name that exists, and of one that does not.
+fn medians(what: &str, port: u16, count: u32) -> (f64, f64) {
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script("timing.py")).args([what, &port.to_string(), "acme", &count.to_string()]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (known, unknown) = text.trim().split_once(' ').unwrap();
+    (known.parse().unwrap(), unknown.parse().unwrap())
+}
+
+#[test]
+fn refusals_take_as_long_for_names_that_exist_as_for_others() {
+    let portal = Setup::new()
+        .without_scanner()
+        .set("limits", "ban_after", "100000")
+        .set("limits", "connections_per_ip", "200")
+        .start("timing");
+    portal.set_password(PASSWORD);
+    let all = [("sftp", portal.port), ("ftps", portal.ftps_port), ("page", portal.web_port)];
+    std::thread::scope(|scope| {
+        let running = all.map(|(what, port)| (what, scope.spawn(move || medians(what, port, 40))));
+        for (what, measured) in running {
+            let (known, unknown) = measured.join().unwrap();
+            println!("{what}: {known} ms for a name that exists, {unknown} ms for another");
+            assert!((known - unknown).abs() < 8.0, "{what}: {known} ms, {unknown} ms");
+        }
+    });
+    let (known, unknown) = medians("link", portal.web_port, 200);
+    println!("link: {known} ms for a name that exists, {unknown} ms for another");
+    assert!((known - unknown).abs() < 2.0, "link: {known} ms, {unknown} ms");
+}
+
+#[test]
+fn by_default_only_what_customers_need_can_be_reached() {
+    let dir = crate::support::TempDir::new("defaults");
+    let output = Command::new(script("defaults.sh"))
+        .arg(crate::support::instance::BINARY)
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let listening = String::from_utf8_lossy(&output.stdout).into_owned();
+    let outside: Vec<&str> =
+        listening.lines().filter(|line| !line.starts_with("127.0.0.1:")).collect();
+    assert_eq!(outside, ["*:2022", "*:2121"], "{listening} {output:?}");
+    assert!(listening.lines().count() > outside.len(), "{listening}");
+}
+
+#[test]
+fn tokens_and_passwords_stand_nowhere_in_database_or_log() {
+    let portal = Setup::new().without_scanner().start("secrets");
+    portal.set_password(PASSWORD);
+    portal.curl_ftps("/", &[]).well();
+    let token = portal.token("mis");
+    portal.api(&token, "GET", "/projects", None).is(200);
+    let link = portal.cli(&["account", "link", "acme"])["link"].as_str().unwrap().to_owned();
+    let secret = link.rsplit('/').next().unwrap().to_owned();
+    let dump = "import sqlite3, sys; print('\\n'.join(sqlite3.connect(sys.argv[1]).iterdump()))";
+    let database = portal.file("data/ptportal.db");
+    let dumped =
+        Command::new("/usr/bin/python3").args(["-c", dump]).arg(database).output().unwrap();
+    let rows = String::from_utf8_lossy(&dumped.stdout).into_owned();
+    assert!(rows.contains("api_tokens") && rows.contains("$argon2id$"), "{rows}");
+    let log = portal.log();
+    for (what, secret) in [("token", token.as_str()), ("link", &secret), ("password", PASSWORD)] {
+        assert!(!rows.contains(secret), "the {what} stands in the database");
+        assert!(!log.contains(secret), "the {what} stands in the log");
+    }
 }
