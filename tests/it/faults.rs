@@ -118,23 +118,10 @@ fn a_full_hotfolder_delays_and_loses_nothing() {
     assert_eq!(std::fs::read(target).unwrap(), content);
 }
 
-/// A library that makes fsync fail with EIO while a file is there: always, or only the n-th time if it holds a number.
-fn failing_fsync(dir: &Path) -> PathBuf {
-    let source = dir.join("fsync.c");
-    let text = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <errno.h>\n#include <stdio.h>\n#include <stdlib.h>\n\
-        #include <unistd.h>\n\
-        static int calls;\n\
-        static int broken(void) {\n\
-          const char *name = getenv(\"BREAK_FSYNC\"); int n = 0;\n\
-          FILE *f = name ? fopen(name, \"r\") : NULL;\n\
-          if (!f) { __atomic_store_n(&calls, 0, __ATOMIC_SEQ_CST); return 0; }\n\
-          int has_number = fscanf(f, \"%d\", &n) == 1; fclose(f);\n\
-          return !has_number || __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == n;\n\
-        }\n\
-        int fsync(int fd) { if (broken()) { errno = EIO; return -1; } return ((int (*)(int))dlsym(RTLD_NEXT, \"fsync\"))(fd); }\n\
-        int fdatasync(int fd) { if (broken()) { errno = EIO; return -1; } return ((int (*)(int))dlsym(RTLD_NEXT, \"fdatasync\"))(fd); }\n";
-    std::fs::write(&source, text).unwrap();
-    let library = dir.join("fsync.so");
+/// A library under the program that makes its disk fail (see there).
+fn failing_disk(dir: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/disk.c");
+    let library = dir.join("disk.so");
     let built = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .arg(&library)
@@ -148,13 +135,13 @@ fn failing_fsync(dir: &Path) -> PathBuf {
 #[test]
 fn a_failed_fsync_is_never_taken_for_success() {
     let dir = TempDir::new("fsync");
-    let (library, broken) = (failing_fsync(dir.path()), dir.path().join("broken"));
+    let (library, broken) = (failing_disk(dir.path()), dir.path().join("broken"));
     let portal = Setup::new()
         .environment("LD_PRELOAD", library.to_str().unwrap())
-        .environment("BREAK_FSYNC", broken.to_str().unwrap())
+        .environment("BREAK_DISK", broken.to_str().unwrap())
         .start("eio");
     put(&portal, "vorher.bin", b"before").well();
-    std::fs::write(&broken, "").unwrap();
+    std::fs::write(&broken, "fsync").unwrap();
     let said = put(&portal, "kaputt.bin", &noise(300_000, 1)).badly();
     assert!(
         said.err.contains("write-failed") || said.err.contains("internal-error"),
@@ -174,17 +161,17 @@ fn a_failed_fsync_is_never_taken_for_success() {
 #[test]
 fn whichever_fsync_fails_the_file_arrives_once_or_the_client_is_told() {
     let dir = TempDir::new("nthfsync");
-    let (library, broken) = (failing_fsync(dir.path()), dir.path().join("broken"));
+    let (library, broken) = (failing_disk(dir.path()), dir.path().join("broken"));
     let portal = Setup::new()
         .environment("LD_PRELOAD", library.to_str().unwrap())
-        .environment("BREAK_FSYNC", broken.to_str().unwrap())
+        .environment("BREAK_DISK", broken.to_str().unwrap())
         .set("hotfolder", "delivery_delay", "\"0s\"")
         .start("nthfsync");
     let mut refused = 0;
     for n in 1..=16u64 {
         let name = format!("{n:02}.bin");
         let content = noise(200_000, n);
-        std::fs::write(&broken, n.to_string()).unwrap();
+        std::fs::write(&broken, format!("fsync {n}")).unwrap();
         let said = put(&portal, &name, &content);
         refused += usize::from(!said.ok);
         // What fails behind the answer fails in the delivery.
@@ -201,6 +188,37 @@ fn whichever_fsync_fails_the_file_arrives_once_or_the_client_is_told() {
     assert_eq!(portal.hotfolder_files().len(), 16, "each once");
     let sound = portal.try_cli(&["fsck", "--deep"]);
     assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_or_read_is_told_and_loses_nothing() {
+    let dir = TempDir::new("eiodisk");
+    let (library, broken) = (failing_disk(dir.path()), dir.path().join("broken"));
+    let portal = Setup::new()
+        .environment("LD_PRELOAD", library.to_str().unwrap())
+        .environment("BREAK_DISK", broken.to_str().unwrap())
+        .start("eiodisk");
+    let content = noise(900_000, 5);
+    put(&portal, "vorher.bin", &content).well();
+    assert_eq!(portal.until_delivered("vorher.bin"), content);
+    std::fs::write(&broken, "write /spool/").unwrap();
+    let said = put(&portal, "neu.bin", &content).badly();
+    assert!(said.err.contains("write-failed"), "{said:?}");
+    std::fs::write(&broken, "read /vault/").unwrap();
+    // What cannot be read is not delivered.
+    let unread = put(&portal, "ungelesen.bin", &content);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!portal.delivered("ungelesen.bin").exists(), "{unread:?}");
+    std::fs::remove_file(&broken).unwrap();
+    for name in ["neu.bin", "ungelesen.bin"] {
+        put(&portal, name, &content).well();
+        portal.cli(&["delivery", "retry", "--all"]);
+        assert_eq!(portal.until_delivered(name), content);
+    }
+    portal.sftp(&format!("get {IN}/vorher.bin got\n")).well();
+    assert_eq!(std::fs::read(portal.file("got")).unwrap(), content);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(portal.hotfolder_files().len(), 3, "each once");
 }
 
 /// Fills a disk to the last byte; the file goes when this is dropped.

@@ -1,7 +1,9 @@
 //! What becomes of an upload over FTPS: verdicts in the final reply, resume, lost connections (spec sections 7, 10).
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::ftps::portal;
 use crate::support::instance::{BINARY, IN, Setup, USER};
@@ -286,9 +288,23 @@ fn a_renewed_certificate_is_used_without_a_restart() {
         .current_dir(portal.path())
         .output();
     assert!(made.unwrap().status.success());
-    fs::copy(portal.file("new.key"), portal.file("certs/server.key")).unwrap();
-    fs::copy(portal.file("new.crt"), portal.file("certs/server.crt")).unwrap();
-    eventually("the new certificate is shown", || fingerprint() != first);
+    // A transfer that runs meanwhile goes on with the one it began with.
+    let content = noise(6_000_000, 3);
+    fs::write(portal.file("lange.bin"), &content).unwrap();
+    let slow = ["--limit-rate", "800k", "-T", "lange.bin"];
+    std::thread::scope(|scope| {
+        let long = scope.spawn(|| portal.curl_ftps(&format!("{IN}/lange.bin"), &slow));
+        std::thread::sleep(Duration::from_millis(500));
+        fs::copy(portal.file("new.key"), portal.file("certs/server.key")).unwrap();
+        fs::copy(portal.file("new.crt"), portal.file("certs/server.crt")).unwrap();
+        eventually("the new certificate is shown", || fingerprint() != first);
+        long.join().unwrap().well();
+    });
+    assert_eq!(portal.until_delivered("lange.bin"), content);
+    for key in ["ssh_host_ed25519_key", "ssh_host_rsa_key", "server.key"] {
+        let mode = fs::metadata(portal.file("certs").join(key)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{key} can be read by others: {mode:o}");
+    }
     let checked = portal.cli(&["check"]).to_string();
     assert!(checked.contains("4 days left"), "{checked}");
 }

@@ -196,12 +196,14 @@ fn few_descriptors_stop_no_running_upload_and_burn_no_processor() {
             scope.spawn(|| portal.sftp_with(&["-l", "2500"], &format!("put a.bin {IN}/a.bin\n")));
         std::thread::sleep(Duration::from_secs(1));
         let mut flood = Besieger::start(clients("idle", portal.port, 600, 5));
+        let mut ftps_flood = Besieger::start(clients("idle", portal.ftps_port, 600, 5));
         std::thread::sleep(Duration::from_secs(2));
         let before = ticks();
         std::thread::sleep(Duration::from_secs(2));
         let used = ticks() - before;
         assert!(used < 100, "{used} hundredths of a second in two seconds");
         flood.0.wait().unwrap();
+        ftps_flood.0.wait().unwrap();
         upload.join().unwrap().well();
     });
     assert_eq!(portal.until_delivered("a.bin"), content);
