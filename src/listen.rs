@@ -1,5 +1,7 @@
 //! What both fronts do with a listening socket: open it, accept, never give up.
 
+pub mod proxy;
+
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -36,10 +38,11 @@ pub async fn bind(key: &str, addresses: &[SocketAddr]) -> anyhow::Result<Vec<Tcp
 pub async fn accept<F>(
     app: Arc<App>,
     listener: TcpListener,
-    serve: impl Fn(TcpStream, SocketAddr) -> F,
+    serve: impl Fn(TcpStream, SocketAddr) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let serve = Arc::new(serve);
     loop {
         let accepted = tokio::select! {
             () = app.stop.cancelled() => return,
@@ -51,9 +54,18 @@ pub async fn accept<F>(
                 // Dropped at once: database and files of running transfers need descriptors too.
                 tracing::debug!(%peer, "connection not served: few descriptors are left");
             }
-            Ok((stream, peer)) => {
+            Ok((mut stream, peer)) => {
                 prepare(&stream);
-                app.tasks.spawn(serve(stream, peer));
+                let (app, serve) = (Arc::clone(&app), Arc::clone(&serve));
+                app.clone().tasks.spawn(async move {
+                    let trusted = &app.config.web.trusted_proxies;
+                    match proxy::client_of(&mut stream, peer, trusted).await {
+                        Ok(client) => serve(stream, client).await,
+                        Err(error) => {
+                            tracing::warn!(%peer, %error, "connection of a proxy not served")
+                        }
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");

@@ -114,7 +114,7 @@ pub struct Web {
     pub base_url: BaseUrl,
     /// HTTPS with the certificate of `[ftps]`.
     pub tls: bool,
-    /// Networks whose X-Forwarded-For is believed.
+    /// Networks whose X-Forwarded-For and PROXY headers are believed, by every service.
     pub trusted_proxies: Vec<Network>,
 }
 

@@ -118,8 +118,10 @@ impl Pending {
         let port = passive.port();
         let connected = CancellationToken::new();
         let noticed = connected.clone();
+        let app = Arc::clone(&front.app);
         let coming = front.app.tasks.spawn(async move {
-            let stream = passive.accept(client).await.map_err(|error| {
+            let trusted = &app.config.web.trusted_proxies;
+            let stream = passive.accept(client, trusted).await.map_err(|error| {
                 tracing::debug!(%error, peer = %client, "no data connection");
                 no_connection()
             })?;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::domain::account::Network;
 use crate::listen;
 
 /// Strangers may stand in the queue before the client; they are sent away one by one.
@@ -40,13 +41,16 @@ impl Passive {
         self.port
     }
 
-    /// Waits for the client and closes the port behind it. Others are sent away.
+    /// Waits for the client, or a proxy that speaks for it, and closes the port behind it. Others are sent away.
     ///
     /// # Errors
     /// What the listener says.
-    pub(super) async fn accept(self, client: IpAddr) -> io::Result<TcpStream> {
+    pub(super) async fn accept(self, client: IpAddr, trusted: &[Network]) -> io::Result<TcpStream> {
         loop {
-            let (stream, peer) = self.listener.accept().await?;
+            let (mut stream, peer) = self.listener.accept().await?;
+            let Ok(peer) = listen::proxy::client_of(&mut stream, peer, trusted).await else {
+                continue;
+            };
             if peer.ip().to_canonical() == client {
                 listen::prepare(&stream);
                 return Ok(stream);

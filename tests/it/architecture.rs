@@ -147,3 +147,24 @@ fn the_release_profile_unwinds() {
         .any(|line| line.starts_with("panic"));
     assert!(!aborts, "a panic must cost one connection, not the process");
 }
+
+#[test]
+fn the_tests_that_the_table_of_threats_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("tests/README.md")).unwrap();
+    let mut text: String = all().into_iter().map(|(_, text)| text).collect();
+    let mut files = Vec::new();
+    sources(&root.join("tests/it"), &mut files);
+    text.extend(files.into_iter().map(|file| std::fs::read_to_string(file).unwrap()));
+    let mut named = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        for name in row.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+            let function = name.rsplit("::").next().unwrap();
+            assert!(text.contains(&format!("fn {function}(")), "{name} is not there: {row}");
+            named += 1;
+        }
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert!(cells[2] != "A" || cells[5].starts_with("held"), "not held: {row}");
+    }
+    assert!(named > 100, "{named}");
+}

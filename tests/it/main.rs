@@ -40,6 +40,7 @@ mod orders;
 mod portal;
 mod power;
 mod protocol;
+mod proxies;
 mod publish;
 mod pull;
 mod retention;
