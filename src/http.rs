@@ -176,13 +176,6 @@ async fn respond(
         ));
     }
     steps::reach("web.request");
-    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
-        // Never unpacked: a small body could become a large one.
-        return Ok(short(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "a body must come as it is, not packed\n",
-        ));
-    }
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(caller.clone());
     let mut router = service.router.clone();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -137,6 +137,11 @@ async fn wrong_method(State(web): State<Web>, reader: Reader) -> Response {
     page::error(&web, &reader, StatusCode::METHOD_NOT_ALLOWED, (heading, text))
 }
 
+/// A small packed body could become a large one.
+fn is_packed(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity")
+}
+
 /// What holds for every request: our own host only, and headers that keep the pages to themselves.
 async fn around(State(web): State<Web>, request: Request, next: Next) -> Response {
     let site = &web.app.config.web.base_url;
@@ -159,6 +164,13 @@ async fn around(State(web): State<Web>, request: Request, next: Next) -> Respons
         page::error(&web, &reader, StatusCode::MISDIRECTED_REQUEST, (heading, text))
     } else if !http::is_text(request.uri().path()) {
         not_found(State(web.clone()), reader).await
+    } else if is_packed(request.headers()) {
+        let heading = reader.say("Gepackte Daten", "Packed data");
+        let text = reader.say(
+            "Daten werden hier nicht entpackt; bitte senden Sie sie, wie sie sind.",
+            "Nothing is unpacked here; please send the data as they are.",
+        );
+        page::error(&web, &reader, StatusCode::UNSUPPORTED_MEDIA_TYPE, (heading, text))
     } else if is_known {
         next.run(request).await
     } else {

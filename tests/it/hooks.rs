@@ -377,6 +377,7 @@ fn a_webhook_follows_no_redirect_and_410_ends_it() {
     assert_eq!(portal.events("hook.failed").len(), 1);
     assert!(receiver.calls().iter().all(|call| call["path"] == "/in"), "nobody went elsewhere");
     receiver.set_mode("ok");
+    portal.cli(&["hook", "retry", "--all"]);
     until_run(&portal, &receiver.url("/in"), "done");
     // Only what was asked for is told.
     portal.sftp(&format!("rm {IN}/a.pdf\n")).well();

@@ -292,7 +292,7 @@ fn bombs_are_held_or_pass_and_nobody_waits_for_them() {
             "StreamMaxLength 0",
             "MaxFileSize 100M",
             "MaxScanSize 400M",
-            "MaxScanTime 8000",
+            "MaxScanTime 3000",
             "AlertExceedsMax yes",
             "MaxThreads 4",
         ])
@@ -324,6 +324,7 @@ fn bombs_are_held_or_pass_and_nobody_waits_for_them() {
         assert!(state == "released" || !portal.delivered(name).exists(), "{name}");
     }
     let grown = portal.memory("VmHWM") - before;
-    assert!(grown < 24 * 1024, "{grown} KiB more");
+    // The bombs themselves would be hundreds of MiB.
+    assert!(grown < 80 * 1024, "{grown} KiB more");
     println!("{states:?}");
 }
