@@ -264,19 +264,13 @@ pub async fn run(app: Arc<App>) {
         if let Some(proof) = app.scanner.ready() {
             app.scans.use_threads(proof.max_threads);
             while let Some(waiting) = app.scans.take() {
-                let (app, proof) = (Arc::clone(&app), proof.clone());
-                app.clone().tasks.spawn(async move {
-                    let (shared, kept) = (Arc::clone(&app), waiting.clone());
-                    let scanned = async move { scan_one(&shared, waiting, &proof).await };
-                    if shielded(&app, scanned).await.is_none() {
-                        app.scans.put_back(kept, AFTER_ERROR);
-                    }
-                });
+                let (shared, proof, kept) = (Arc::clone(&app), proof.clone(), waiting.clone());
+                start(&app, kept, async move { scan_one(&shared, waiting, &proof).await });
             }
         } else if matches!(app.scanner, Scanner::Off) {
             while let Some(waiting) = app.scans.take() {
-                let app = Arc::clone(&app);
-                app.clone().tasks.spawn(async move { release_unscanned(&app, waiting).await });
+                let (shared, kept) = (Arc::clone(&app), waiting.clone());
+                start(&app, kept, async move { release_unscanned(&shared, waiting).await });
             }
         }
         tokio::select! {
@@ -285,6 +279,16 @@ pub async fn run(app: Arc<App>) {
             () = tokio::time::sleep(app.scans.next_due()) => {}
         }
     }
+}
+
+/// Works on one file; a bug costs neither its place in the queue nor that of others.
+fn start(app: &Arc<App>, kept: Waiting, work: impl Future<Output = ()> + Send + 'static) {
+    let app = Arc::clone(app);
+    app.clone().tasks.spawn(async move {
+        if shielded(&app, work).await.is_none() {
+            app.scans.put_back(kept, AFTER_ERROR);
+        }
+    });
 }
 
 /// A stop lets running transfers finish, and their clients wait for a verdict.
