@@ -143,6 +143,7 @@ fn a_hundred_thousand_names_take_no_memory_and_keep_nobody_waiting() {
         assert_eq!(listed.lines().filter(|line| line.contains("; blatt ")).count(), 100_000);
         assert!(stats.join().unwrap().well().out.contains("all"));
     });
+    // With the names in memory it were 100 MiB; a second hash at once takes 19.
     let grown = portal.memory("VmHWM") - before;
-    assert!(grown < 20 * 1024, "{grown} KiB more");
+    assert!(grown < 48 * 1024, "{grown} KiB more");
 }
