@@ -17,7 +17,8 @@ test: ## Formatting, lints and every test (real clamd, OpenSSH, lftp, FileZilla,
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked --quiet
 	tests/with-services cargo nextest run --locked --no-fail-fast --test-threads 4
 
-soak: ## The crash test in its long form: 100 kills
+soak: ## 30 minutes of 20 customers through kills and faults, then invariants I1 to I16; and the crash test with 100 kills
+	PTPORTAL_SOAK_MINUTES=30 tests/with-services cargo nextest run --locked --no-capture -E 'test(what_customers_saw)'
 	PTPORTAL_SOAK_KILLS=100 tests/with-services cargo nextest run --locked --no-capture -E 'test(what_a_client_saw_succeed)'
 
 bench: ## Beside OpenSSH's sshd, vsftpd and ProFTPD: speed, CPU, memory of the fronts; beside clamd: time to the answer

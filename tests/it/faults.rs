@@ -119,7 +119,7 @@ fn a_full_hotfolder_delays_and_loses_nothing() {
 }
 
 /// A library under the program that makes its disk fail (see there).
-fn failing_disk(dir: &Path) -> PathBuf {
+pub(crate) fn failing_disk(dir: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/disk.c");
     let library = dir.join("disk.so");
     let built = Command::new("cc")

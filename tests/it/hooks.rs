@@ -12,7 +12,7 @@ use crate::support::instance::{IN, Instance, PROJECT, Setup};
 use crate::support::receiver::Receiver;
 
 /// Writes an executable hook. A script that a child has open for writing while it is run fails with "text busy".
-fn hook(portal: &Instance, event: &str, name: &str, script: &str) {
+pub(crate) fn hook(portal: &Instance, event: &str, name: &str, script: &str) {
     let dir = portal.file("hooks").join(event);
     std::fs::create_dir_all(&dir).unwrap();
     let (draft, path) = (portal.file("draft"), dir.join(name));

@@ -47,6 +47,7 @@ mod retention;
 mod scanning;
 mod shares;
 mod siege;
+mod soak;
 mod ssh_attacks;
 mod steps;
 mod store;

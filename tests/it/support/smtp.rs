@@ -89,6 +89,11 @@ impl Smtp {
         std::fs::write(self.dir.path().join("mode"), mode).unwrap();
     }
 
+    /// Where mails lie as `N.eml`.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
