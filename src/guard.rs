@@ -118,7 +118,7 @@ impl Guard {
     }
 
     fn admit_to(self: &Arc<Self>, peer: IpAddr, pool: Pool) -> Result<Ticket, Denied> {
-        let limits = &self.app.config.limits;
+        let limits = self.app.limits();
         let peer = subscriber(peer);
         let now = self.app.now();
         let mut counts = self.counts();
@@ -155,7 +155,7 @@ impl Guard {
     /// `limits.connections`.
     pub fn admit_proxy(self: &Arc<Self>) -> Result<Ticket, Denied> {
         let mut counts = self.counts();
-        if counts.total >= self.app.config.limits.connections {
+        if counts.total >= self.app.limits().connections {
             return Err(Denied::TooMany);
         }
         counts.total = counts.total.saturating_add(1);
@@ -200,7 +200,7 @@ impl Guard {
 
     /// A password was rejected. An address with a live good session is never banned.
     pub async fn note_failure(&self, peer: IpAddr) {
-        let limits = &self.app.config.limits;
+        let limits = self.app.limits();
         let peer = subscriber(peer);
         let failed = {
             let mut counts = self.counts();
@@ -222,7 +222,7 @@ impl Guard {
 
     async fn ban(&self, peer: IpAddr, failed: usize) {
         let now = self.app.now();
-        let until = now.plus(self.app.config.limits.ban_time);
+        let until = now.plus(self.app.limits().ban_time);
         {
             let mut counts = self.counts();
             counts.banned.insert(peer, until.0);

@@ -4,32 +4,62 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tracing_subscriber::fmt::MakeWriter;
+use anyhow::Context;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 use crate::domain::event::{Event, EventKind};
 use crate::metering;
 
+/// What can be changed while this process logs.
+struct Running {
+    level: reload::Handle<Targets, Registry>,
+    file: Option<Arc<LogFile>>,
+}
+
+static RUNNING: OnceLock<Running> = OnceLock::new();
+
+/// Only our own lines: a library's debug output would drown what an operator looks for.
+fn only_ours(level: &str) -> anyhow::Result<Targets> {
+    let level: tracing::Level =
+        level.parse().map_err(|_| anyhow::anyhow!("log.level {level:?} is unknown"))?;
+    Ok(Targets::new().with_target("ptportal", level))
+}
+
+/// Takes another level, and opens the log file again under its name, so that a rotated one can go.
+///
+/// # Errors
+/// When the level is unknown or the file cannot be opened; then what was stays.
+pub fn renew(level: &str) -> anyhow::Result<()> {
+    let Some(running) = RUNNING.get() else { return Ok(()) };
+    running.level.reload(only_ours(level)?)?;
+    if let Some(file) = &running.file {
+        file.open_again()
+            .with_context(|| format!("log.file {} stays as it was", file.path.display()))?;
+    }
+    Ok(())
+}
+
 /// Starts logging for this process, to `[log] file` or standard error.
 ///
 /// # Errors
 /// When the file cannot be opened, the level is unknown, or logging was started before.
 pub fn start(log: &Log) -> anyhow::Result<()> {
-    let level: tracing::Level =
-        log.level.parse().map_err(|_| anyhow::anyhow!("log.level {:?} is unknown", log.level))?;
-    let writer = match &log.file {
-        Some(path) => BoxMakeWriter::new(LogFile::open(path.clone())?),
+    let file = log.file.clone().map(LogFile::open).transpose()?.map(Arc::new);
+    let writer = match &file {
+        Some(file) => BoxMakeWriter::new(Arc::clone(file)),
         None => BoxMakeWriter::new(io::stderr),
     };
-    // Only our own lines: a library's debug output would drown what an operator looks for.
-    let only_ours = tracing_subscriber::filter::Targets::new().with_target("ptportal", level);
-    let registry = tracing_subscriber::registry().with(only_ours);
+    let (filter, level) = reload::Layer::new(only_ours(&log.level)?);
+    let registry = tracing_subscriber::registry().with(filter);
     match log.format {
         LogFormat::Text => {
             let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
@@ -40,6 +70,7 @@ pub fn start(log: &Log) -> anyhow::Result<()> {
             registry.with(lines.json().flatten_event(true)).try_init()?;
         }
     }
+    RUNNING.set(Running { level, file }).ok();
     std::panic::set_hook(Box::new(tell_panic));
     Ok(())
 }
@@ -63,27 +94,31 @@ fn tell_panic(info: &std::panic::PanicHookInfo<'_>) {
 }
 
 /// A log file; a full disk or a lost file never stops a transfer.
-struct LogFile(Mutex<File>);
+struct LogFile {
+    path: PathBuf,
+    file: Mutex<File>,
+}
 
 impl LogFile {
     fn open(path: PathBuf) -> io::Result<Self> {
-        Ok(Self(Mutex::new(OpenOptions::new().create(true).append(true).open(path)?)))
+        let file = Mutex::new(Self::opened(&path)?);
+        Ok(Self { path, file })
+    }
+
+    fn opened(path: &Path) -> io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(path)
+    }
+
+    fn open_again(&self) -> io::Result<()> {
+        let file = Self::opened(&self.path)?;
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        Ok(())
     }
 }
 
-impl<'a> MakeWriter<'a> for LogFile {
-    type Writer = LogLine<'a>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        LogLine(self)
-    }
-}
-
-struct LogLine<'a>(&'a LogFile);
-
-impl Write for LogLine<'_> {
+impl Write for &LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut file = self.0.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // Lost log lines are better than a stopped upload.
         file.write_all(bytes).ok();
         Ok(bytes.len())

@@ -3,11 +3,11 @@
 //! Start order: lock the data folder, checks, migrate, recover, workers, listen. Stop order is the reverse.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -79,17 +79,23 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         guard_wake: Notify::new(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
+        limits: RwLock::new(Arc::new(config.limits.clone())),
         config,
     });
     app.seed_templates().await.context("default templates")?;
     Ok(app)
 }
 
-/// Serves until `stop` is cancelled.
+/// Serves until `stop` is cancelled. Settings that come meanwhile are taken over as far as a running server can: `[limits]`.
 ///
 /// # Errors
 /// Whatever keeps the service from starting; once it runs, nothing.
-pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    stop: CancellationToken,
+    mut changed: mpsc::Receiver<Config>,
+) -> anyhow::Result<()> {
     let numbers = metering::start()?;
     let is_sqlite = config.database.url.is_empty();
     check_folders(&config)?;
@@ -130,6 +136,9 @@ pub async fn run(config: Config, clock: Clock, stop: CancellationToken) -> anyho
         }
     }
     tracing::info!(node = app.node.as_str(), version = env!("CARGO_PKG_VERSION"), "ready");
+    while let Some(Some(config)) = stop.run_until_cancelled(changed.recv()).await {
+        app.set_limits(config.limits);
+    }
     stop.cancelled().await;
     shut_down(&app).await;
     Ok(())

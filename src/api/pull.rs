@@ -321,13 +321,13 @@ pub(super) async fn put(
             "send Content-Length, or size in the query",
         ));
     };
-    let limit = api.config.limits.max_file_size;
+    let limit = api.limits().max_file_size;
     if size > limit {
         let text = format!("the file is larger than limits.max_file_size ({limit} bytes)");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
     let free = api.free_bytes().await.map_err(|error| Problem::away(&error))?;
-    if free < api.config.limits.min_free.saturating_add(size) {
+    if free < api.limits().min_free.saturating_add(size) {
         let text = "the portal has no room (limits.min_free)";
         return Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, text));
     }

@@ -233,7 +233,7 @@ impl App {
     }
 
     async fn check_disk(self: &Arc<Self>) -> Check {
-        let min_free = self.config.limits.min_free;
+        let min_free = self.limits().min_free;
         let dir = self.config.data_dir.display().to_string();
         match with_app(self, |app| app.vault.free_bytes()).await {
             Ok(free) if free >= min_free => {

@@ -226,7 +226,7 @@ impl App {
         let settings = self.clear(row, door).await?;
         let account = (name, row.client_no.clone());
         let limit = settings.max_sessions.and_then(|n| usize::try_from(n).ok());
-        let limit = limit.unwrap_or(self.config.limits.sessions_per_account);
+        let limit = limit.unwrap_or(self.limits().sessions_per_account);
         let language = settings.language.unwrap_or(self.config.language);
         let origin = (door.protocol, door.peer);
         let Some(session) = Session::open(self, account, origin, settings, limit) else {

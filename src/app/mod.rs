@@ -66,13 +66,13 @@ mod work;
 pub mod workers;
 pub mod writers;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, client_ini};
+use crate::config::{Config, Limits, client_ini};
 use crate::domain::event::Event;
 use crate::domain::id::Id;
 use crate::domain::refusal::Refusal;
@@ -96,7 +96,9 @@ pub struct HostKey {
 
 /// Everything that use cases share. One for each process.
 pub struct App {
+    /// What was read at the start; `[limits]` of now is [`App::limits`].
     pub config: Config,
+    pub(crate) limits: RwLock<Arc<Limits>>,
     /// The switches and the mail account, as PTworkflow's file says now.
     pub client_ini: client_ini::Followed,
     /// What SFTP clients are shown at their first connection.
@@ -143,6 +145,16 @@ pub struct App {
 }
 
 impl App {
+    /// `[limits]` as they are now; what runs already keeps those that it began with.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
+    }
+
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.clock)()

@@ -187,7 +187,7 @@ impl App {
         let Some((name, above)) = names.split_last() else { return because("the path is empty") };
         let free = self.free_bytes().await;
         let free = free.map_err(|error| Refused::Conflict(format!("free space: {error}")))?;
-        if free < self.config.limits.min_free.saturating_add(found.size) {
+        if free < self.limits().min_free.saturating_add(found.size) {
             return conflict("data_dir has no room for it (limits.min_free)");
         }
         for _ in 0..TRIES {

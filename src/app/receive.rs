@@ -135,7 +135,7 @@ impl Session {
     }
 
     fn max_size(&self) -> u64 {
-        self.settings().max_file_bytes.unwrap_or(self.app.config.limits.max_file_size)
+        self.settings().max_file_bytes.unwrap_or(self.app.limits().max_file_size)
     }
 
     async fn check_limits(&self, spot: &Spot, declared: Option<u64>) -> Result<(), Refusal> {
@@ -153,7 +153,7 @@ impl Session {
         }
         let free = app.free_bytes().await;
         let free = free.map_err(|e| self.internal("ask free space", &e))?;
-        if free < app.config.limits.min_free.saturating_add(declared.unwrap_or(0)) {
+        if free < app.limits().min_free.saturating_add(declared.unwrap_or(0)) {
             return Err(Refusal::NoSpace);
         }
         if let Some((limit, used)) = self.quota().await?

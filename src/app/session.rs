@@ -443,7 +443,7 @@ impl Session {
     pub async fn space(&self) -> Result<(u64, u64), Refusal> {
         let disk = with_app(&self.app, |app| app.vault.free_bytes()).await;
         let disk = disk.map_err(|e| self.internal("ask free space", &e))?;
-        let free = disk.saturating_sub(self.app.config.limits.min_free);
+        let free = disk.saturating_sub(self.app.limits().min_free);
         match self.quota().await? {
             Some((limit, used)) => Ok((limit.saturating_sub(used).min(free), limit)),
             None => Ok((free, free)),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
@@ -41,7 +42,9 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
     logging::start(&loaded.config.log)?;
     let password = sample_customer(&loaded.config, clock, &dir).await?;
     let stop = CancellationToken::new();
-    let running = serve::run(loaded.config.clone(), clock, stop.clone());
+    // Nothing changes its settings.
+    let (_, changes) = mpsc::channel(1);
+    let running = serve::run(loaded.config.clone(), clock, stop.clone(), changes);
     tokio::pin!(running);
     let ready = until_ready(args.port);
     let served = tokio::select! {
@@ -50,7 +53,7 @@ pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
             ready.await;
             explain(&dir, &args, &password, &loaded.config);
             // A demo that cannot hear signals runs until it is killed.
-            until_signal().await.ok();
+            until_signal(async || ()).await.ok();
         } => {
             stop.cancel();
             running.await

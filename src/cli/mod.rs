@@ -9,6 +9,7 @@ mod print;
 mod pull;
 mod registry;
 mod service;
+mod settings;
 mod upkeep;
 mod workflow;
 mod workflow_args;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::service::until_signal;
+use super::settings::Settings;
 use super::workflow_args::PullArgs;
 use crate::app::new_id;
 use crate::app::puller::Puller;
@@ -71,9 +72,10 @@ pub(super) async fn run(context: &Context, args: PullArgs) -> anyhow::Result<Exi
     let stop = puller.stop.clone();
     let running = puller.run();
     tokio::pin!(running);
+    let mut settings = Settings::new(context);
     tokio::select! {
         () = &mut running => {}
-        signalled = until_signal() => {
+        signalled = until_signal(async || drop(settings.read_again())) => {
             tracing::info!(signal = signalled?, "told to stop");
             stop.cancel();
             // What is being placed may end; what does not end is gone on with at the next start.

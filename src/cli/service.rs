@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use super::settings::Settings;
 use crate::app::check::{Check, State};
 use crate::{logging, serve as service};
 
@@ -17,11 +19,17 @@ pub(super) async fn serve(context: &Context) -> anyhow::Result<()> {
     }
     logging::start(&log)?;
     let stop = CancellationToken::new();
-    let running = service::run(context.loaded.config.clone(), context.clock, stop.clone());
+    let (changed, changes) = mpsc::channel(1);
+    let running = service::run(context.loaded.config.clone(), context.clock, stop.clone(), changes);
     tokio::pin!(running);
+    let mut settings = Settings::new(context);
     tokio::select! {
         ended = &mut running => ended,
-        signalled = until_signal() => {
+        signalled = until_signal(async || {
+            if let Some(config) = settings.read_again() {
+                changed.send(config).await.ok();
+            }
+        }) => {
             tracing::info!(signal = signalled?, "told to stop");
             stop.cancel();
             running.await
@@ -29,8 +37,8 @@ pub(super) async fn serve(context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// SIGTERM and SIGINT end the service; SIGHUP does not.
-pub(super) async fn until_signal() -> anyhow::Result<&'static str> {
+/// SIGTERM and SIGINT end the service; at each SIGHUP `renew` is called.
+pub(super) async fn until_signal(mut renew: impl AsyncFnMut()) -> anyhow::Result<&'static str> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
@@ -39,9 +47,7 @@ pub(super) async fn until_signal() -> anyhow::Result<&'static str> {
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
             _ = hup.recv() => {
-                tracing::info!(
-                    "SIGHUP: a changed certificate is taken by itself; settings take effect at the next start"
-                );
+                renew().await;
                 continue;
             }
         });

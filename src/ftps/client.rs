@@ -207,7 +207,7 @@ impl Client {
         if let Some(line) = self.queue.pop_front() {
             return Ok(line);
         }
-        let limits = &self.front.app.config.limits;
+        let limits = self.front.app.limits();
         let (patience, late) = match &self.session {
             Some(_) => (limits.idle_timeout, End::Idle),
             None => (limits.login_grace.saturating_sub(self.began.elapsed()), End::Grace),
@@ -384,7 +384,7 @@ impl Client {
             End::Client | End::Lost | End::Told => return,
             End::Grace => Reply::new(421, "The login took too long."),
             End::Idle => {
-                let limit = self.front.app.config.limits.idle_timeout.as_secs();
+                let limit = self.front.app.limits().idle_timeout.as_secs();
                 Reply::new(421, texts::idle(language, limit))
             }
             End::AccountEnded => {

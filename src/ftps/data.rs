@@ -201,7 +201,7 @@ impl Opening {
         };
         let is_bound = tls::is_bound(&stream);
         tracing::trace!(is_bound, "data connection");
-        let stall = front.app.config.limits.idle_timeout;
+        let stall = front.app.limits().idle_timeout;
         let requires = front.app.config.ftps.require_session_reuse;
         let data = Data { stream, abort, stall, turnaround, progress, front };
         if requires && !is_bound {

@@ -70,7 +70,8 @@ fn transport_config(app: &App, keys: Vec<PrivateKey>) -> Config {
         preferred: algorithms(app.config.sftp.legacy_algorithms, &keys),
         keys,
         limits: rekey_limits(),
-        inactivity_timeout: Some(app.config.limits.idle_timeout.max(Duration::from_secs(120))),
+        // The limits are watched here: they can change while connections are open.
+        inactivity_timeout: None,
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: 3,
         window_size: 4 << 20,
@@ -163,7 +164,7 @@ async fn watch(app: &App, activity: &Activity, kill: &CancellationToken) -> &'st
 async fn grace(app: &App, activity: &Activity) {
     tokio::select! {
         () = activity.logged_in.cancelled() => std::future::pending().await,
-        () = tokio::time::sleep(app.config.limits.login_grace) => {}
+        () = tokio::time::sleep(app.limits().login_grace) => {}
     }
 }
 
@@ -171,7 +172,7 @@ async fn idle(app: &App, activity: &Activity) {
     loop {
         tokio::time::sleep(WATCH).await;
         let is_busy = activity.busy.load(Ordering::Acquire) > 0;
-        if !is_busy && activity.idle() >= app.config.limits.idle_timeout {
+        if !is_busy && activity.idle() >= app.limits().idle_timeout {
             return;
         }
     }

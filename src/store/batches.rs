@@ -91,10 +91,12 @@ pub async fn files(db: impl Db<'_>, batch: &str) -> Result<Vec<UploadRow>> {
 /// Whether the account still sends or waits for something in the project: then its batch is not complete.
 pub async fn is_busy(db: impl Db<'_>, project_no: &str) -> Result<bool> {
     let row = sqlx::query(
-        "SELECT u.id FROM uploads u WHERE u.project_no = $1 AND u.protocol <> 'hotfolder' \
-         AND (u.state IN ('receiving', 'scanning') \
-         OR EXISTS (SELECT 1 FROM deliveries d WHERE d.upload_id = u.id AND d.open = 1 AND d.consumer = 'mirror' \
-           AND d.state <> 'stuck')) LIMIT 1",
+        // From what is open, of which there is little, and not from all that the project ever had.
+        "SELECT u.id FROM uploads u WHERE u.state IN ('receiving', 'scanning') AND u.project_no = $1 \
+           AND u.protocol <> 'hotfolder' \
+         UNION ALL SELECT u.id FROM deliveries d JOIN uploads u ON u.id = d.upload_id WHERE d.open = 1 \
+           AND d.consumer = 'mirror' AND d.state <> 'stuck' AND u.project_no = $1 AND u.protocol <> 'hotfolder' \
+         LIMIT 1",
     )
     .bind(project_no)
     .fetch_optional(db)

@@ -50,6 +50,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../../migrations/0001_foundation.sql")),
     (2, "portal", include_str!("../../migrations/0002_portal.sql")),
     (3, "workflow", include_str!("../../migrations/0003_workflow.sql")),
+    (4, "queues", include_str!("../../migrations/0004_queues.sql")),
 ];
 
 /// Which database stands behind the pool; only locking and settings differ.

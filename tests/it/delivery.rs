@@ -145,3 +145,16 @@ fn a_hanging_share_blocks_no_upload() {
     portal.cli(&["delivery", "retry", "--all"]);
     eventually("all arrive", || portal.hotfolder_files().len() == 5);
 }
+
+#[test]
+fn a_customer_who_deletes_a_delivered_file_touches_no_hotfolder() {
+    let portal = Setup::new().start("deletedelivered");
+    portal.put("a.bin", b"delivered").well();
+    portal.until_delivered("a.bin");
+    portal.sftp(&format!("rm {IN}/a.bin\n")).well();
+    portal.put("b.bin", b"other").well();
+    portal.until_delivered("b.bin");
+    assert_eq!(std::fs::read(portal.delivered("a.bin")).unwrap(), b"delivered");
+    assert!(portal.events("delivery.cancelled").is_empty());
+    assert_eq!(portal.events("upload.deleted").len(), 1);
+}

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::faults::failing_disk;
+use crate::support::disk::failing_disk;
 use crate::support::instance::{BINARY, IN, Instance, PASSWORD, PROJECT, Setup, USER, free_port};
 use crate::support::smtp::Smtp;
-use crate::support::{MARKER, eventually};
+use crate::support::MARKER;
 
 const OTHER: &str = "zweite";
 const OTHER_PASSWORD: &str = "Noch ein gutes Kennwort 23";
@@ -244,6 +244,19 @@ impl Soak {
         std::fs::rename(self.portal.file("hotfolder.away"), self.portal.file("hotfolder")).unwrap();
     }
 
+    /// With all faults over, everything is done within a minute.
+    fn until_settled(&self) {
+        let began = Instant::now();
+        loop {
+            let left = left_to_do(&self.portal);
+            if left.is_empty() {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "not settled after a minute: {left}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     fn storm(&mut self, faults: &[Fault], lasts: Duration, calm: Duration) {
         let began = Instant::now();
         for fault in faults.iter().cycle() {
@@ -287,7 +300,7 @@ fn soak(customers: u32, lasts: Duration, calm: Duration, pause: f64) {
     std::thread::sleep(calm);
     std::fs::write(soak.portal.file("stop"), "").unwrap();
     assert!(customers.wait().unwrap().success());
-    eventually("everything is settled within a minute", || left_to_do(&soak.portal).is_empty());
+    soak.until_settled();
     std::thread::sleep(Duration::from_secs(3));
     soak.descriptors("idle again");
     std::fs::write(soak.portal.file("end"), "").unwrap();

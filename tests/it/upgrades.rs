@@ -9,7 +9,7 @@ use crate::store::fresh_postgres;
 use crate::support::instance::{IN, Instance, Setup};
 use crate::support::{TempDir, eventually, random};
 
-const NEWEST: usize = 3;
+const NEWEST: usize = 4;
 
 fn older_schema(arguments: &[&str]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -14,6 +14,7 @@ from settings import DIR, SETTINGS, journal, sha, text_of
 
 customers, taken, links = journal("customers"), [t for t in journal("taken")], journal("links")
 observed, faults = journal("observed"), journal("faults")
+commands, links = [n for n in links if "command" in n], [n for n in links if "token" in n]
 db = sqlite3.connect(DIR / "data/ptportal.db")
 db.row_factory = sqlite3.Row
 uploads = [dict(row) for row in db.execute("SELECT * FROM uploads")]
@@ -119,6 +120,9 @@ holds("I11", "a link works once, and no password changes without one",
       [link for link in links if link["answers"].count(303) > 1]
       + ([] if good <= used <= good + unsure else [f"{used} links used, {good} seen"])
       + ([] if links else ["no link was tried"]), f"{used} links used")
+longest = max(n["ms"] for n in commands)
+holds("-", "commands beside the server succeed", [n for n in commands if n["failed"]],
+      f"{len(commands)} commands, the longest took {longest} ms")
 secrets = [(a["user"], a["password"]) for a in SETTINGS["accounts"]] + [("token", link["token"]) for link in links]
 secrets += [("webhook", SETTINGS["webhook_secret"])]
 places = [DIR / "server.log", DIR / "stderr", DIR / "hooks.log", *(DIR / "data").glob("ptportal.db*")]

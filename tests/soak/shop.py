@@ -90,7 +90,9 @@ def staff():
     while not (DIR / "stop").exists():
         before = {p.name for p in (DIR / "mails").glob("*.eml")}
         command = [SETTINGS["binary"], "--config", str(DIR / "ptportal.toml"), "account", "link", account["user"], "--send"]
+        began = time.time()
         sent = subprocess.run(command, cwd=DIR, capture_output=True, text=True)
+        notes.note(command="account link", ms=int((time.time() - began) * 1000), failed=sent.stderr if sent.returncode else "")
         until = time.time() + 20
         token = None
         while sent.returncode == 0 and token is None and time.time() < until and not (DIR / "stop").exists():

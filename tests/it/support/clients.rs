@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::instance::{Instance, PASSWORD, USER};
+use super::instance::{IN, Instance, PASSWORD, USER};
 
 const NO_QUESTIONS: [&str; 6] = [
     "-oStrictHostKeyChecking=no",
@@ -47,6 +47,12 @@ impl Said {
 }
 
 impl Instance {
+    /// Uploads this content under this name with `sftp`.
+    pub(crate) fn put(&self, name: &str, content: &[u8]) -> Said {
+        std::fs::write(self.file("a.bin"), content).unwrap();
+        self.sftp(&format!("put a.bin {IN}/{name}\n"))
+    }
+
     /// Runs `sftp -b` with the account's key.
     pub(crate) fn sftp(&self, batch: &str) -> Said {
         self.sftp_with(&[], batch)
@@ -109,7 +115,7 @@ impl Instance {
              IN = '{folder}'\n",
             port = self.port,
             key = self.file("id").to_str().unwrap(),
-            folder = super::instance::IN,
+            folder = IN,
         );
         let name = self.file(&format!("script-{:x}.py", super::random()));
         std::fs::write(&name, format!("{head}{script}\n")).unwrap();
@@ -156,7 +162,7 @@ impl Instance {
             "PORT = {port}\nUSER = {USER:?}\nPASSWORD = {PASSWORD:?}\nIN = {folder:?}\n{}\n",
             include_str!("ftplib.py"),
             port = self.ftps_port,
-            folder = super::instance::IN,
+            folder = IN,
         );
         let name = self.file(&format!("ftplib-{:x}.py", super::random()));
         std::fs::write(&name, format!("{head}\n{script}\n")).unwrap();

@@ -2,6 +2,7 @@
 
 pub(crate) mod clamd;
 pub(crate) mod clients;
+pub(crate) mod disk;
 pub(crate) mod http;
 pub(crate) mod instance;
 pub(crate) mod orders;

@@ -1,0 +1,230 @@
+//! Databases that are away, locked, older or newer: told clearly, and nothing accepted is lost.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::instance::{IN, Instance, Setup, free_port};
+use crate::support::{TempDir, eventually};
+
+/// A PostgreSQL of the test's own, which may be stopped.
+struct Postgres {
+    dir: TempDir,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    fn start() -> Self {
+        let (dir, port) = (TempDir::new("ownpg"), free_port());
+        let chown = Command::new("chown").arg("postgres").arg(dir.path()).status();
+        let is_root = chown.is_ok_and(|status| status.success());
+        let mut own = Self { dir, port, server: None };
+        let made = own
+            .tool("initdb", is_root)
+            .args(["-A", "trust", "-U", "ptportal", "--no-sync", "-D", "data"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        own.up();
+        own
+    }
+
+    fn tool(&self, name: &str, is_root: bool) -> Command {
+        let listed = std::fs::read_dir("/usr/lib/postgresql").unwrap();
+        let newest = listed.map(|e| e.unwrap().path()).max().unwrap();
+        let program = newest.join("bin").join(name);
+        let mut command = if is_root {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn up(&mut self) {
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1",
+            self.port,
+            self.dir.path().display()
+        );
+        let log = self.dir.path().join("data/log");
+        let mut command = self.tool("pg_ctl", true);
+        command.args(["-D", "data", "-w", "-l"]).arg(log).args(["-o", &options, "start"]);
+        let started = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(started.success());
+        self.server = None;
+    }
+
+    fn down(&self) {
+        let mut command = self.tool("pg_ctl", true);
+        command.args(["-D", "data", "-m", "immediate", "stop"]).stdout(Stdio::null()).status().ok();
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://ptportal@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+#[test]
+fn a_postgresql_that_stops_and_comes_back_loses_nothing_accepted() {
+    let mut postgres = Postgres::start();
+    let portal =
+        Setup::new().set("database", "url", &format!("\"{}\"", postgres.url())).start("pgdown");
+    portal.put("vorher.bin", b"before").well();
+    portal.until_delivered("vorher.bin");
+    postgres.down();
+    let said = portal.put("waehrend.bin", b"while it is away");
+    assert!(!said.ok, "nothing is accepted that cannot be written down");
+    postgres.up();
+    eventually("it works again by itself", || portal.put("danach.bin", b"after").ok);
+    assert_eq!(portal.until_delivered("danach.bin"), b"after");
+    // Several short outages in the middle of uploads: what the client saw succeed arrives.
+    let mut accepted = Vec::new();
+    for round in 0..4 {
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                let names: Vec<String> = (0..6).map(|n| format!("{round}-{n}.bin")).collect();
+                let ok: Vec<String> =
+                    names.into_iter().filter(|name| portal.put(name, name.as_bytes()).ok).collect();
+                ok
+            });
+            std::thread::sleep(Duration::from_millis(300));
+            postgres.down();
+            std::thread::sleep(Duration::from_millis(700));
+            postgres.up();
+            accepted.extend(sending.join().unwrap());
+        });
+    }
+    for name in &accepted {
+        assert_eq!(portal.until_delivered(name), name.as_bytes());
+    }
+    let delivered = portal.hotfolder_files();
+    assert!(
+        delivered.iter().all(|path| !path.to_string_lossy().contains(" (2)")),
+        "none twice: {delivered:?}"
+    );
+}
+
+/// Another process takes the database for some seconds.
+fn lock_for(portal: &Instance, seconds: u32) -> Child {
+    let script = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)\n\
+                  c.execute('BEGIN EXCLUSIVE')\nopen(sys.argv[2], 'w').close()\ntime.sleep(int(sys.argv[3]))\nc.execute('COMMIT')";
+    let held = portal.file("held");
+    let holder = Command::new("/usr/bin/python3")
+        .args(["-c", script])
+        .arg(portal.file("data/ptportal.db"))
+        .arg(&held)
+        .arg(seconds.to_string())
+        .spawn()
+        .unwrap();
+    eventually("it is locked", || held.exists());
+    holder
+}
+
+#[test]
+fn a_database_that_another_process_holds_locked_delays_and_loses_nothing() {
+    let portal = Setup::new().start("locked");
+    let mut holder = lock_for(&portal, 4);
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let portal = &portal;
+            scope.spawn(move || {
+                let name = format!("{n}.bin");
+                std::fs::write(portal.file(&name), &name).unwrap();
+                portal.sftp(&format!("put {name} {IN}/{name}\n")).well();
+            });
+        }
+        scope.spawn(|| portal.cli(&["ticket", "add", crate::support::instance::PROJECT, "T-1"]));
+    });
+    assert!(holder.wait().unwrap().success());
+    for n in 0..4 {
+        assert_eq!(portal.until_delivered(&format!("{n}.bin")), format!("{n}.bin").as_bytes());
+    }
+}
+
+#[test]
+fn a_database_that_is_locked_for_half_a_minute_takes_no_ok_that_it_does_not_keep() {
+    let portal = Setup::new().start("longlock");
+    let holder = lock_for(&portal, 30);
+    let mut accepted = Vec::new();
+    std::thread::scope(|scope| {
+        let sending: Vec<_> = (0..4)
+            .map(|n| {
+                let portal = &portal;
+                scope.spawn(move || {
+                    let name = format!("{n}.bin");
+                    std::fs::write(portal.file(&name), &name).unwrap();
+                    let said = portal.sftp(&format!("put {name} {IN}/{name}\n"));
+                    (name, said.ok)
+                })
+            })
+            .collect();
+        accepted.extend(sending.into_iter().map(|sent| sent.join().unwrap()));
+    });
+    assert!(holder.wait_with_output().unwrap().status.success());
+    for (name, ok) in &accepted {
+        if !ok {
+            portal.sftp(&format!("put {name} {IN}/{name}\n")).well();
+        }
+        assert_eq!(portal.until_delivered(name), name.as_bytes());
+    }
+    assert_eq!(portal.hotfolder_files().len(), 4, "each once");
+}
+
+#[test]
+fn what_came_after_an_older_database_is_found_and_brought_back() {
+    let mut portal = Setup::new().start("older");
+    portal.put("alt.bin", b"old").well();
+    portal.until_delivered("alt.bin");
+    portal.stop();
+    for name in ["ptportal.db", "ptportal.db-wal"] {
+        std::fs::copy(portal.file("data").join(name), portal.file(name)).ok();
+    }
+    portal.serve();
+    for n in 0..10 {
+        portal.put(&format!("neu-{n}.bin"), format!("new {n}").as_bytes()).well();
+    }
+    eventually("all are delivered", || portal.hotfolder_files().len() == 11);
+    portal.stop();
+    for name in ["ptportal.db-wal", "ptportal.db-shm"] {
+        std::fs::remove_file(portal.file("data").join(name)).ok();
+    }
+    for name in ["ptportal.db", "ptportal.db-wal"] {
+        std::fs::copy(portal.file(name), portal.file("data").join(name)).ok();
+    }
+    portal.serve();
+    let output = portal.try_cli(&["fsck"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let orphans = report["problems"].as_array().unwrap();
+    assert_eq!(orphans.len(), 10, "{report:#}");
+    assert!(orphans.iter().all(|p| p["problem"] == "orphan"), "{report:#}");
+    let output = portal.try_cli(&["fsck", "--repair"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let held = portal.cli(&["upload", "list", "--state", "held"]);
+    assert_eq!(held.as_array().unwrap().len(), 10);
+    // The customer sees them; nothing is delivered a second time by itself.
+    let listed = portal.sftp(&format!("ls -1 {IN}\n")).well().out;
+    assert!(listed.contains("neu-7.bin"), "{listed}");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(portal.hotfolder_files().len(), 11);
+}
+
+#[test]
+fn a_database_of_a_newer_version_stops_the_start() {
+    let mut portal = Setup::new().without_scanner().start("newer");
+    portal.stop();
+    portal.sql("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'later', 1, X'00', 0)");
+    let output = portal.try_cli(&["serve"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("999"), "{error}");
+}
