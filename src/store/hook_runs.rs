@@ -71,11 +71,10 @@ pub async fn insert(
     Ok(done.rows_affected())
 }
 
-/// Targets that have something due: each is a lane of its own.
+/// Targets that have something due: each is a lane of its own. What is under way counts too: so an index is enough.
 pub async fn due_targets(db: impl Db<'_>, consumer: &str, now: Timestamp) -> Result<Vec<String>> {
     let rows: Vec<(String,)> = sqlx::query_as(
-        "SELECT DISTINCT target FROM hook_runs WHERE open = 1 AND consumer = $1 AND next_try <= $2 \
-         AND lease_until <= $2",
+        "SELECT DISTINCT target FROM hook_runs WHERE open = 1 AND consumer = $1 AND next_try <= $2",
     )
     .bind(consumer)
     .bind(now.0)
@@ -85,6 +84,8 @@ pub async fn due_targets(db: impl Db<'_>, consumer: &str, now: Timestamp) -> Res
 }
 
 /// Takes a target's oldest due run. Runs about one upload go in their order.
+///
+/// `next_try + 0`: in the order of `hook_runs_order` the first that fits is it, without looking at all that wait.
 pub async fn claim(
     db: impl Db<'_>,
     (consumer, target): (&str, &str),
@@ -94,7 +95,7 @@ pub async fn claim(
     sqlx::query_as(
         "UPDATE hook_runs SET lease_owner = $1, lease_until = $2, attempts = attempts + 1, updated = $3 \
          WHERE id = (SELECT r.id FROM hook_runs r WHERE r.open = 1 AND r.consumer = $4 AND r.target = $5 \
-           AND r.next_try <= $3 AND r.lease_until <= $3 \
+           AND r.next_try + 0 <= $3 AND r.lease_until <= $3 \
            AND NOT EXISTS (SELECT 1 FROM hook_runs e WHERE e.open = 1 AND e.consumer = $4 AND e.target = $5 \
              AND e.upload_id <> '' AND e.upload_id = r.upload_id AND e.event_seq < r.event_seq) \
            ORDER BY r.event_seq LIMIT 1) \
