@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::support::MARKER;
 use crate::support::disk::failing_disk;
 use crate::support::instance::{BINARY, IN, Instance, PASSWORD, PROJECT, Setup, USER, free_port};
 use crate::support::smtp::Smtp;
-use crate::support::MARKER;
 
 const OTHER: &str = "zweite";
 const OTHER_PASSWORD: &str = "Noch ein gutes Kennwort 23";
@@ -244,6 +244,15 @@ impl Soak {
         std::fs::rename(self.portal.file("hotfolder.away"), self.portal.file("hotfolder")).unwrap();
     }
 
+    /// For a look at what was: a copy in the folder that `PTPORTAL_SOAK_KEEP` names.
+    fn keep(&self) {
+        let Ok(to) = std::env::var("PTPORTAL_SOAK_KEEP") else { return };
+        let mut command = Command::new("cp");
+        command.arg("-rL").arg(self.portal.path()).arg(to);
+        // Sockets cannot be copied, all else is.
+        command.stderr(Stdio::null()).status().unwrap();
+    }
+
     /// With all faults over, everything is done within a minute.
     fn until_settled(&self) {
         let began = Instant::now();
@@ -252,7 +261,10 @@ impl Soak {
             if left.is_empty() {
                 return;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "not settled after a minute: {left}");
+            if began.elapsed() > Duration::from_secs(60) {
+                self.keep();
+                panic!("not settled after a minute: {left}");
+            }
             std::thread::sleep(Duration::from_millis(500));
         }
     }
@@ -306,11 +318,13 @@ fn soak(customers: u32, lasts: Duration, calm: Duration, pause: f64) {
     std::fs::write(soak.portal.file("end"), "").unwrap();
     assert!(shop.wait().unwrap().success());
     soak.portal.stop();
+    soak.keep();
     let report = soak.program("check.py", &[]).wait().unwrap();
     assert!(report.success(), "an invariant does not hold, see above");
 }
 
-/// Minutes by `PTPORTAL_SOAK_MINUTES`, with 20 customers (`make soak`); without it a short form.
+/// Minutes by `PTPORTAL_SOAK_MINUTES`, with 20 customers (`make soak`); without it a short form. `check.py` can be run
+/// again on the folder that is kept.
 #[test]
 fn what_customers_saw_is_what_the_shop_has_through_every_fault() {
     match std::env::var("PTPORTAL_SOAK_MINUTES").ok().and_then(|minutes| minutes.parse().ok()) {
