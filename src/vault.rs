@@ -228,6 +228,17 @@ impl Vault {
         ignore_missing(fs::remove_file(self.sidecar_path(id)))
     }
 
+    /// Writes and removes a file as an upload does, and says how many bytes are free.
+    ///
+    /// # Errors
+    /// What the file system says: read-only, full, gone.
+    pub fn probe(&self) -> io::Result<u64> {
+        let path = self.root.join("spool/probe");
+        fs::write(&path, b"probe")?;
+        fs::remove_file(&path)?;
+        self.free_bytes()
+    }
+
     /// Ids of all unfinished contents.
     ///
     /// # Errors

@@ -235,7 +235,7 @@ impl App {
     async fn check_disk(self: &Arc<Self>) -> Check {
         let min_free = self.limits().min_free;
         let dir = self.config.data_dir.display().to_string();
-        match with_app(self, |app| app.vault.free_bytes()).await {
+        match with_app(self, |app| app.vault.probe()).await {
             Ok(free) if free >= min_free => {
                 Check::ok("data_dir", format!("{dir}, {} MiB free", free >> 20))
             }
@@ -248,7 +248,11 @@ impl App {
                 ),
                 "make room or lower limits.min_free; until then uploads are refused",
             ),
-            Err(error) => Check::failed("data_dir", error.to_string(), "look at the disk"),
+            Err(error) => Check::failed(
+                "data_dir",
+                format!("{dir}: {error}"),
+                "look at the disk: nothing can be written there, so uploads are refused",
+            ),
         }
     }
 

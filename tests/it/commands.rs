@@ -215,7 +215,7 @@ fn numbers_health_and_readiness_are_told() {
         assert!(text.contains(line), "{line} is missing in {text}");
     }
     assert_eq!(get(&portal, "/healthz"), ("200".to_owned(), "ok\n".to_owned()));
-    let ready = "database: ok\nclamd: ok\nhotfolder: ok\n";
+    let ready = "data_dir: ok\ndatabase: ok\nclamd: ok\nhotfolder: ok\n";
     assert_eq!(get(&portal, "/readyz"), ("200".to_owned(), ready.to_owned()));
     std::fs::remove_file(portal.file("hotfolder/.ptportal-share-id")).unwrap();
     let (code, text) = get(&portal, "/readyz");

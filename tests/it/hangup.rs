@@ -1,6 +1,7 @@
 //! SIGHUP: settings that a running server takes over, those that wait, and logs that are rotated under load.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::instance::{IN, Instance, Setup};
 use crate::support::{eventually, noise};
@@ -83,6 +84,7 @@ fn a_log_that_is_rotated_under_load_loses_no_line() {
         });
         while !sender.is_finished() {
             rotate();
+            std::thread::sleep(Duration::from_millis(100));
         }
     });
     rotate();

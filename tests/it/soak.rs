@@ -217,7 +217,7 @@ impl Soak {
             }
             Fault::DatabaseLocked => {
                 self.note(json!({"t": now(), "what": "database locked"}));
-                let script = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)\n\
+                let script = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], timeout=120, isolation_level=None)\n\
                               c.execute('BEGIN IMMEDIATE')\ntime.sleep(3)";
                 let mut command = Command::new("/usr/bin/python3");
                 command.args(["-c", script]).arg(self.portal.file("data/ptportal.db"));
