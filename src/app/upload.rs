@@ -183,19 +183,7 @@ impl Upload {
     /// # Errors
     /// A refusal is final for this upload; CLOSE will tell it again.
     pub async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.pace.take(bytes.len()).await;
-        let mut inner = self.inner.lock().await;
-        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.received.increment(len);
-        let end =
-            offset.checked_add(len).ok_or(Refusal::TooLarge { limit: self.origin.max_size })?;
-        self.ready_for(&mut inner, end).await?;
-        inner.has_written = true;
-        let buffered = u64::try_from(inner.buffer.len()).unwrap_or(0);
-        if !inner.buffer.is_empty() && inner.buffer_at.checked_add(buffered) != Some(offset) {
-            self.flush(&mut inner).await?;
-        }
+        let (mut inner, end) = self.admit(offset, bytes.len()).await?;
         let mut at = offset;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -213,6 +201,50 @@ impl Upload {
         }
         inner.end = inner.end.max(end);
         Ok(())
+    }
+
+    /// The same for a buffer of which the front has no further need: a large one is not copied, another comes back for
+    /// it. It is empty afterwards.
+    ///
+    /// # Errors
+    /// As [`Upload::write_at`].
+    pub async fn write_buffer(&self, offset: u64, bytes: &mut Vec<u8>) -> Result<(), Refusal> {
+        if bytes.len() < PIECE.div_euclid(2) {
+            let written = self.write_at(offset, bytes).await;
+            bytes.clear();
+            return written;
+        }
+        let (mut inner, end) = self.admit(offset, bytes.len()).await?;
+        if !inner.buffer.is_empty() {
+            self.flush(&mut inner).await?;
+        }
+        std::mem::swap(&mut inner.buffer, bytes);
+        inner.buffer_at = offset;
+        self.flush(&mut inner).await?;
+        inner.end = inner.end.max(end);
+        Ok(())
+    }
+
+    /// Lets bytes in that follow those in the buffer, or come after it has gone to the disk; gives their end.
+    async fn admit(
+        &self,
+        offset: u64,
+        len: usize,
+    ) -> Result<(tokio::sync::MutexGuard<'_, Content>, u64), Refusal> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.pace.take(len).await;
+        let mut inner = self.inner.lock().await;
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        self.received.increment(len);
+        let end =
+            offset.checked_add(len).ok_or(Refusal::TooLarge { limit: self.origin.max_size })?;
+        self.ready_for(&mut inner, end).await?;
+        inner.has_written = true;
+        let buffered = u64::try_from(inner.buffer.len()).unwrap_or(0);
+        if !inner.buffer.is_empty() && inner.buffer_at.checked_add(buffered) != Some(offset) {
+            self.flush(&mut inner).await?;
+        }
+        Ok((inner, end))
     }
 
     /// Everything that must hold before the content may reach up to `end`.

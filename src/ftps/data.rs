@@ -1,14 +1,18 @@
 //! One data connection: from the passive port through TLS to its end (RFC 4217 section 10).
 
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -186,6 +190,36 @@ pub(super) struct Data {
     turnaround: Duration,
     pub(super) progress: Arc<Progress>,
     front: Arc<Front>,
+    /// How the client's data ended, where bytes came before it in the same look.
+    ended: Option<io::Result<()>>,
+}
+
+/// Everything that is there already. The end that is seen behind bytes is told at the next call: the stream itself would
+/// tell of a lost connection once only, and then of a proper end.
+fn poll_available(
+    stream: &mut DataStream,
+    ended: &mut Option<io::Result<()>>,
+    buffer: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    if let Some(ended) = ended.take() {
+        return Poll::Ready(ended);
+    }
+    while buffer.len() < buffer.capacity() {
+        let end = match poll_read_buf(Pin::new(&mut *stream), cx, buffer) {
+            Poll::Ready(Ok(0)) => Ok(()),
+            Poll::Ready(Ok(_)) => continue,
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending if buffer.is_empty() => return Poll::Pending,
+            Poll::Pending => break,
+        };
+        if buffer.is_empty() {
+            return Poll::Ready(end);
+        }
+        *ended = Some(end);
+        break;
+    }
+    Poll::Ready(Ok(()))
 }
 
 impl Opening {
@@ -203,7 +237,7 @@ impl Opening {
         tracing::trace!(is_bound, "data connection");
         let stall = front.app.limits().idle_timeout;
         let requires = front.app.config.ftps.require_session_reuse;
-        let data = Data { stream, abort, stall, turnaround, progress, front };
+        let data = Data { stream, abort, stall, turnaround, progress, front, ended: None };
         if requires && !is_bound {
             data.refuse();
             return Err(Reply::new(
@@ -216,15 +250,18 @@ impl Opening {
 }
 
 impl Data {
-    /// Bytes of the client; 0 at its end of data (close_notify).
+    /// Waits for bytes of the client and takes what is there, up to the capacity of the (empty) buffer; none at its end
+    /// of data (close_notify).
     ///
     /// # Errors
     /// [`Cut`]; an end without close_notify is `Lost` with `UnexpectedEof`.
-    pub(super) async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Cut> {
+    pub(super) async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<(), Cut> {
         if self.progress.bytes() < QUICK_BYTES {
             self.acknowledge();
         }
-        let read = tokio::time::timeout(self.stall, self.stream.read(buffer));
+        let (stream, ended) = (&mut self.stream, &mut self.ended);
+        let read = poll_fn(|cx| poll_available(stream, ended, buffer, cx));
+        let read = tokio::time::timeout(self.stall, read);
         tokio::select! {
             biased;
             () = self.abort.cancelled() => Err(Cut::Aborted),
@@ -248,9 +285,9 @@ impl Data {
     /// # Errors
     /// [`Cut`].
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Cut> {
-        // A slow client may take a while for one piece, but each record must move.
-        for record in bytes.chunks(64 * 1024) {
-            let written = tokio::time::timeout(self.stall, self.stream.write_all(record));
+        // A slow client may take a while for all of it, but each piece must move.
+        for records in bytes.chunks(tls::WRITE_AT_ONCE) {
+            let written = tokio::time::timeout(self.stall, self.stream.write_all(records));
             tokio::select! {
                 biased;
                 () = self.abort.cancelled() => return Err(Cut::Aborted),
@@ -259,7 +296,7 @@ impl Data {
                     Err(_elapsed) => return Err(Cut::Stalled),
                 },
             }
-            self.progress.add(record.len());
+            self.progress.add(records.len());
         }
         Ok(())
     }

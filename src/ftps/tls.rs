@@ -20,7 +20,7 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Read from the socket at once; a record is 16 KiB.
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Encrypted before the socket has taken it, at most.
-const WRITE_AT_ONCE: usize = 256 * 1024;
+pub(super) const WRITE_AT_ONCE: usize = 256 * 1024;
 
 /// What all control connections begin with.
 pub(super) struct Tls {

@@ -15,7 +15,9 @@ use crate::app::upload::Upload;
 use crate::domain::path::VirtualPath;
 use crate::domain::refusal::Refusal;
 
-const UPLOAD_BUFFER: usize = 64 * 1024;
+/// Taken from a client at once: at first, and from whoever fills that.
+const UPLOAD_PIECE: usize = 64 * 1024;
+const UPLOAD_PIECE_MAX: usize = 512 * 1024;
 const DOWNLOAD_PIECE: usize = 256 * 1024;
 
 /// An upload that may begin.
@@ -104,18 +106,18 @@ async fn take_bytes(
     (offset, present): (u64, u64),
     data: &mut Data,
 ) -> Result<Ending, Stop> {
-    let mut buffer = vec![0u8; UPLOAD_BUFFER];
+    let mut buffer = Vec::with_capacity(UPLOAD_PIECE);
     let mut at = offset;
     loop {
         let mut ending = Ending::Announced;
-        let n = match data.read(&mut buffer).await {
-            Ok(n) => n,
+        match data.read(&mut buffer).await {
+            Ok(()) => {}
             Err(Cut::Lost(error)) if is_tolerated(session, upload, &error) => {
                 ending = Ending::Tolerated;
-                0
             }
             Err(cut) => return Err(Stop::Cut(cut)),
-        };
+        }
+        let n = buffer.len();
         if n == 0 {
             // Everything was there but the end. In front of the end it would be nothing at all: no byte, no change.
             if at == present {
@@ -128,8 +130,11 @@ async fn take_bytes(
         if at == offset && offset < present {
             upload.set_len(offset).await.map_err(Stop::Refused)?;
         }
-        let bytes = buffer.get(..n).unwrap_or_default();
-        upload.write_at(at, bytes).await.map_err(Stop::Refused)?;
+        let is_full = n >= UPLOAD_PIECE;
+        upload.write_buffer(at, &mut buffer).await.map_err(Stop::Refused)?;
+        if is_full {
+            buffer.reserve(UPLOAD_PIECE_MAX);
+        }
         at = at.saturating_add(u64::try_from(n).unwrap_or(0));
         data.progress.add(n);
     }
@@ -152,14 +157,17 @@ fn is_tolerated(session: &Session, upload: &Upload, error: &std::io::Error) -> b
 
 /// `.DS_Store` and its like.
 async fn count(session: &Session, path: &VirtualPath, mut data: Data) -> Reply {
-    let mut buffer = vec![0u8; UPLOAD_BUFFER];
+    let mut buffer = Vec::with_capacity(UPLOAD_PIECE);
     let mut size = 0u64;
     loop {
-        match data.read(&mut buffer).await {
-            Ok(0) => break,
-            Ok(n) => size = size.saturating_add(u64::try_from(n).unwrap_or(0)),
-            Err(_cut) => return Reply::new(426, "Transfer aborted."),
+        if data.read(&mut buffer).await.is_err() {
+            return Reply::new(426, "Transfer aborted.");
         }
+        if buffer.is_empty() {
+            break;
+        }
+        size = size.saturating_add(u64::try_from(buffer.len()).unwrap_or(0));
+        buffer.clear();
     }
     data.answer_end().await;
     session.note_dropping(path, size);

@@ -38,6 +38,7 @@ mod http;
 mod limits;
 mod mails;
 mod model;
+mod networks;
 mod orders;
 mod outbox;
 mod portal;

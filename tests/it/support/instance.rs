@@ -394,9 +394,13 @@ fn first_port() -> u16 {
     12_000 + slot.unwrap_or(0u16) % 10 * PORTS * 2
 }
 
-/// The range after that of [`free_port`].
+/// The first of the range after that of [`free_port`].
+pub(crate) fn first_passive_port() -> u16 {
+    first_port() + PORTS
+}
+
 fn passive_ports() -> String {
-    let first = first_port() + PORTS;
+    let first = first_passive_port();
     format!("\"{first}-{}\"", first + PORTS - 1)
 }
 
