@@ -147,3 +147,28 @@ fn a_hundred_thousand_names_take_no_memory_and_keep_nobody_waiting() {
     let grown = portal.memory("VmHWM") - before;
     assert!(grown < 48 * 1024, "{grown} KiB more");
 }
+
+#[test]
+fn odd_user_names_write_no_lines_of_their_own() {
+    let portal = Setup::new().without_scanner().start("oddnames");
+    let forged = "2026-01-01T00:00:00.000000Z  INFO customer logged in account=\"acme\"";
+    let script = format!(
+        "for name in ('a\\r\\n{forged}', 'a\\x1b[2J\\x00b', '\\u2028{forged}', 'ä' * 3000, \"'; DROP TABLE uplogin; --\"):\n\
+         \x20   t = paramiko.Transport(('127.0.0.1', {port}))\n\
+         \x20   t.start_client()\n\
+         \x20   for way in (lambda: t.auth_password(name, 'x'), lambda: t.auth_none(name)):\n\
+         \x20       try: way(); print('let in')\n\
+         \x20       except (paramiko.SSHException, EOFError, OSError): pass\n\
+         \x20   t.close()\n\
+         print('done')",
+        port = portal.port,
+        forged = forged.replace('"', "\\\"")
+    );
+    let said = portal.paramiko(&script).well();
+    assert!(said.out.trim() == "done", "{said:?}");
+    let log = std::fs::read_to_string(portal.file("server.log")).unwrap();
+    assert!(log.contains("login.failed") || log.contains("login refused"), "{log}");
+    assert!(log.lines().all(|line| !line.starts_with("2026-01-01")), "{log}");
+    assert!(log.lines().all(|line| !line.chars().any(char::is_control)), "{log}");
+    portal.sftp("ls\n").well();
+}
