@@ -397,17 +397,11 @@ pub(super) async fn follow_rename(app: Arc<App>, upload_id: String) {
                 continue;
             }
             let (from, to, hash) = (PathBuf::from(&row.placed_name), target.clone(), hash.clone());
-            let shared = Arc::clone(&app);
-            let renamed = tokio::task::spawn_blocking(move || match &shared.hotfolder {
-                Some(hotfolder) if hotfolder.holds(&from, &hash) => {
-                    hotfolder.follow_rename(&from, &to)
-                }
-                Some(_) | None => Ok(false),
+            let Some(share) = &app.hotfolder else { return Ok(()) };
+            let renamed = placing::on_share(share, move |share| {
+                Ok(share.holds(&from, &hash) && share.follow_rename(&from, &to)?)
             });
-            if renamed
-                .await
-                .map_err(|_| placing::odd("a worker on the share ended unexpectedly"))??
-            {
+            if renamed.await? {
                 let name = target.to_string_lossy();
                 deliveries::set_placed_name(app.store.db(), &row.id, &name, app.now()).await?;
                 tracing::info!(upload = upload_id, placed = %name, "hotfolder copy renamed after the customer");

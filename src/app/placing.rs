@@ -126,7 +126,8 @@ pub async fn place(
     }
 }
 
-/// Runs something on the share without holding up the runtime.
+/// Runs something on the share without holding up the runtime. The share is pinned: whatever is unmounted meanwhile,
+/// nothing is written to the empty folder below.
 ///
 /// # Errors
 /// What the share says.
@@ -135,7 +136,7 @@ pub async fn on_share<T: Send + 'static>(
     work: impl FnOnce(&Hotfolder) -> Result<T, HotfolderError> + Send + 'static,
 ) -> Result<T, Failed> {
     let share = Arc::clone(share);
-    match tokio::task::spawn_blocking(move || work(&share)).await {
+    match tokio::task::spawn_blocking(move || work(&share.pinned()?)).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(odd("a worker on the share ended unexpectedly")),
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Hotfolder, HotfolderError, io_error};
+use super::{Hotfolder, HotfolderError};
 use crate::domain::path::Name;
 use crate::domain::publish::Found;
 
@@ -32,7 +32,7 @@ pub struct Placed {
 impl Hotfolder {
     /// Opens something below the root; nowhere on the way is a link followed, or the root left.
     fn open_beneath(&self, below: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let root = File::open(self.root())?;
+        let root = File::open(&self.base)?;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -54,17 +54,17 @@ impl Hotfolder {
         let mut placed = Vec::new();
         let mut folders = vec![(below.to_owned(), String::new(), 0usize)];
         while let Some((folder, prefix, depth)) = folders.pop() {
-            let path = self.root().join(&folder);
+            let path = self.base.join(&folder);
             let listed = self.open_beneath(&folder, OFlags::DIRECTORY);
             let listed =
                 listed.and_then(|fd| Ok(Dir::read_from(&fd).map(|entries| (fd, entries))?));
             let (fd, entries) = match listed {
                 Ok(listed) => listed,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(io_error("cannot list", &path)(error)),
+                Err(error) => return Err(self.io_error("cannot list", &path)(error)),
             };
             for entry in entries {
-                let entry = entry.map_err(|e| io_error("cannot list", &path)(e.into()))?;
+                let entry = entry.map_err(|e| self.io_error("cannot list", &path)(e.into()))?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
                 let Some(shown) = shown_name(&name.to_string_lossy()) else { continue };
                 let stat =
@@ -73,7 +73,9 @@ impl Hotfolder {
                         // Gone since the listing.
                         Err(Errno::NOENT) => continue,
                         Err(error) => {
-                            return Err(io_error("cannot look at", &path.join(name))(error.into()));
+                            return Err(self.io_error("cannot look at", &path.join(name))(
+                                error.into(),
+                            ));
                         }
                     };
                 let below = folder.join(name);
@@ -99,15 +101,15 @@ impl Hotfolder {
     /// # Errors
     /// Whatever cannot be read.
     pub fn names_in(&self, below: &Path) -> Result<HashSet<String>, HotfolderError> {
-        let path = self.root().join(below);
+        let path = self.base.join(below);
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
-            Err(error) => return Err(io_error("cannot list", &path)(error)),
+            Err(error) => return Err(self.io_error("cannot list", &path)(error)),
         };
         let mut names = HashSet::new();
         for entry in entries {
-            let entry = entry.map_err(io_error("cannot list", &path))?;
+            let entry = entry.map_err(self.io_error("cannot list", &path))?;
             names.insert(entry.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
@@ -133,8 +135,8 @@ impl Hotfolder {
     /// # Errors
     /// What the file system says.
     pub fn make_folder(&self, below: &Path) -> Result<(), HotfolderError> {
-        let path = self.root().join(below);
-        fs::create_dir_all(&path).map_err(io_error("cannot make", &path))
+        let path = self.base.join(below);
+        fs::create_dir_all(&path).map_err(self.io_error("cannot make", &path))
     }
 }
 

@@ -5,16 +5,18 @@
 //! into place without overwriting. All calls block; callers run them on the blocking pool.
 
 mod looking;
+mod parts;
 
 pub use looking::Placed as FoundFile;
 
 use std::fs::{self, File, FileTimes, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::RenameFlags;
+use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::domain::content::{ContentHash, ContentHasher};
@@ -61,10 +63,14 @@ pub enum Placed {
 
 /// The folder tree of the print shop.
 pub struct Hotfolder {
+    /// As the configuration names it.
     root: PathBuf,
+    /// Where it is reached: by the same path, or by the descriptor that pins it.
+    base: PathBuf,
+    _pinned: Option<OwnedFd>,
     share_id: String,
     /// Where `RENAME_NOREPLACE` does not work, looking and renaming happens under this lock.
-    placing: Mutex<()>,
+    placing: Arc<Mutex<()>>,
 }
 
 fn io_error<'p>(what: &'static str, path: &'p Path) -> impl Fn(io::Error) -> HotfolderError + 'p {
@@ -94,7 +100,13 @@ impl Hotfolder {
                 id
             }
         };
-        Ok(Self { root: root.to_owned(), share_id, placing: Mutex::new(()) })
+        Ok(Self {
+            root: root.to_owned(),
+            base: root.to_owned(),
+            _pinned: None,
+            share_id,
+            placing: Arc::default(),
+        })
     }
 
     /// Makes the marker anew: an operator says that this is the right folder.
@@ -116,7 +128,7 @@ impl Hotfolder {
     /// When it is not.
     pub fn check_marker(&self) -> Result<(), HotfolderError> {
         let marker = self.root.join(MARKER);
-        match fs::read_to_string(&marker) {
+        match fs::read_to_string(self.base.join(MARKER)) {
             Ok(text) if text.trim() == self.share_id => Ok(()),
             Ok(text) => Err(HotfolderError::OtherShare {
                 marker,
@@ -126,12 +138,49 @@ impl Hotfolder {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 Err(HotfolderError::NoMarker { marker })
             }
-            Err(source) => Err(HotfolderError::Io { what: "cannot read", path: marker, source }),
+            Err(source) => Err(self.io_error("cannot read", &marker)(source)),
         }
     }
 
+    /// The same share, held by a descriptor: whatever is unmounted, mounted or renamed at its path afterwards, all that is
+    /// done with this value happens in the folder whose marker was seen, or fails. For one piece of work; a mount that is
+    /// held like this cannot be taken away. Needs `/proc`.
+    ///
+    /// # Errors
+    /// When the share is not there or not ours.
+    pub fn pinned(&self) -> Result<Self, HotfolderError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = match rustix::fs::open(&self.root, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => {
+                return Err(HotfolderError::NoMarker { marker: self.root.join(MARKER) });
+            }
+            Err(error) => return Err(io_error("cannot open", &self.root)(error.into())),
+        };
+        let pinned = Self {
+            root: self.root.clone(),
+            base: PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())),
+            _pinned: Some(folder),
+            share_id: self.share_id.clone(),
+            placing: Arc::clone(&self.placing),
+        };
+        pinned.check_marker()?;
+        Ok(pinned)
+    }
+
+    /// An error as an operator knows the path.
+    fn io_error<'p>(
+        &'p self,
+        what: &'static str,
+        path: &'p Path,
+    ) -> impl Fn(io::Error) -> HotfolderError + 'p {
+        let shown =
+            path.strip_prefix(&self.base).map_or_else(|_| path.to_owned(), |p| self.root.join(p));
+        move |source| HotfolderError::Io { what, path: shown.clone(), source }
+    }
+
     fn temp_path(&self, temp_name: &str) -> PathBuf {
-        self.root.join(TEMP_DIR).join(temp_name)
+        self.base.join(TEMP_DIR).join(temp_name)
     }
 
     /// Copies a content to a temporary file while hashing it, compares, sets the customer's time, and makes file
@@ -146,13 +195,13 @@ impl Hotfolder {
         (expected, mtime): (&ContentHash, Timestamp),
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<(), HotfolderError> {
-        let dir = self.root.join(TEMP_DIR);
-        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+        let dir = self.base.join(TEMP_DIR);
+        fs::create_dir_all(&dir).map_err(self.io_error("cannot make", &dir))?;
         let path = self.temp_path(temp_name);
         let copied = copy_hashed(source, &path, mtime, keep_going);
         let result = match copied {
             Ok(Some(hash)) if hash == *expected => {
-                sync_dir(&dir).map_err(io_error("cannot sync", &dir))
+                sync_dir(&dir).map_err(self.io_error("cannot sync", &dir))
             }
             Ok(Some(hash)) => Err(HotfolderError::Differs {
                 name: temp_name.to_owned(),
@@ -160,83 +209,13 @@ impl Hotfolder {
                 expected: expected.as_str().to_owned(),
             }),
             Ok(None) => Err(HotfolderError::LeaseLost),
-            Err(source) => {
-                Err(HotfolderError::Io { what: "cannot write", path: path.clone(), source })
-            }
+            Err(source) => Err(self.io_error("cannot write", &path)(source)),
         };
         if result.is_err() {
             // The failure is reported; a temporary file that stays is cleared at the next start.
             fs::remove_file(&path).ok();
         }
         result
-    }
-
-    fn part_path(&self, id: &str) -> PathBuf {
-        self.temp_path(&format!("{id}.part"))
-    }
-
-    /// Opens what has been downloaded of a delivery so far, at its end; longer than `size` it is begun anew. Copies of
-    /// earlier attempts that came no further are removed.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn open_part(&self, id: &str, size: u64) -> Result<(File, u64), HotfolderError> {
-        let dir = self.root.join(TEMP_DIR);
-        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
-        let path = self.part_path(id);
-        for name in self.temp_names() {
-            if name.strip_prefix(id).is_some_and(|rest| rest.starts_with('.') && rest != ".part") {
-                self.remove_temp(&name);
-            }
-        }
-        let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).open(&path);
-        let file = file.map_err(io_error("cannot open", &path))?;
-        let have = file.metadata().map_err(io_error("cannot look at", &path))?.len();
-        if have <= size {
-            return Ok((file, have));
-        }
-        file.set_len(0).map_err(io_error("cannot empty", &path))?;
-        Ok((file, 0))
-    }
-
-    /// Appends to a download.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn append_part(&self, mut file: File, piece: &[u8]) -> Result<File, HotfolderError> {
-        let dir = self.root.join(TEMP_DIR);
-        file.write_all(piece).map_err(io_error("cannot write in", &dir))?;
-        Ok(file)
-    }
-
-    /// A download is complete: compared as it lies on the share, durable, and under its attempt's name.
-    ///
-    /// # Errors
-    /// When it differs (it is begun anew then), or what the file system says.
-    pub fn finish_part(
-        &self,
-        mut file: File,
-        id: &str,
-        temp_name: &str,
-        (expected, mtime): (&ContentHash, Timestamp),
-    ) -> Result<(), HotfolderError> {
-        let (dir, path) = (self.root.join(TEMP_DIR), self.part_path(id));
-        let found = file.seek(SeekFrom::Start(0)).and_then(|_| hash_file(&mut file));
-        let found = found.map_err(io_error("cannot read", &path))?;
-        if found != *expected {
-            fs::remove_file(&path).map_err(io_error("cannot remove", &path))?;
-            return Err(HotfolderError::Differs {
-                name: id.to_owned(),
-                copied: found.as_str().to_owned(),
-                expected: expected.as_str().to_owned(),
-            });
-        }
-        set_mtime(&file, mtime)
-            .and_then(|()| file.sync_all())
-            .map_err(io_error("cannot sync", &path))?;
-        rename_over(&path, &self.temp_path(temp_name)).map_err(io_error("cannot rename", &path))?;
-        sync_dir(&dir).map_err(io_error("cannot sync", &dir))
     }
 
     /// Makes the folder of a delivery and finds a free name in it; `reuse` says that the first name may be taken
@@ -252,22 +231,22 @@ impl Hotfolder {
     ) -> Result<PathBuf, HotfolderError> {
         let mut below = PathBuf::new();
         for folder in folders {
-            let here = self.root.join(&below);
+            let here = self.base.join(&below);
             let chosen = existing_like(&here, folder).unwrap_or_else(|| folder.as_str().to_owned());
             below.push(&chosen);
-            let path = self.root.join(&below);
+            let path = self.base.join(&below);
             match fs::create_dir(&path) {
-                Ok(()) => sync_dir(&here).map_err(io_error("cannot sync", &here))?,
+                Ok(()) => sync_dir(&here).map_err(self.io_error("cannot sync", &here))?,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => {
-                    return Err(HotfolderError::Io { what: "cannot make", path, source });
+                    return Err(self.io_error("cannot make", &path)(source));
                 }
             }
         }
-        let here = self.root.join(&below);
-        let taken = clash_keys(&here).map_err(io_error("cannot list", &here))?;
+        let here = self.base.join(&below);
+        let taken = clash_keys(&here).map_err(self.io_error("cannot list", &here))?;
         let exact = below.join(name.as_str());
-        if taken.contains(&hotname::clash_key(name)) && reuse(&self.root.join(&exact)) {
+        if taken.contains(&hotname::clash_key(name)) && reuse(&self.base.join(&exact)) {
             return Ok(exact);
         }
         let mut candidate = name.clone();
@@ -290,14 +269,14 @@ impl Hotfolder {
         overwrite: bool,
     ) -> Result<Placed, HotfolderError> {
         let from = self.temp_path(temp_name);
-        let to = self.root.join(target);
+        let to = self.base.join(target);
         let rename =
             || if overwrite { rename_over(&from, &to) } else { self.rename_new(&from, &to) };
         let renamed = match rename() {
             // The consumer has cleared the emptied folder away.
             Err(e) if e.kind() == io::ErrorKind::NotFound && from.exists() => {
-                let folder = to.parent().unwrap_or(&self.root);
-                fs::create_dir_all(folder).map_err(io_error("cannot make", folder))?;
+                let folder = to.parent().unwrap_or(&self.base);
+                fs::create_dir_all(folder).map_err(self.io_error("cannot make", folder))?;
                 rename()
             }
             other => other,
@@ -307,20 +286,20 @@ impl Hotfolder {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Placed::Taken),
             Err(e) if e.kind() == io::ErrorKind::NotFound && !from.exists() => Placed::Before,
             Err(source) => {
-                return Err(HotfolderError::Io { what: "cannot rename to", path: to, source });
+                return Err(self.io_error("cannot rename to", &to)(source));
             }
         };
         steps::reach("delivery.renamed");
-        let folder = to.parent().unwrap_or(&self.root);
+        let folder = to.parent().unwrap_or(&self.base);
         match sync_dir(folder) {
             // The consumer may have taken file and folder away already.
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("cannot sync", folder)(e));
+                return Err(self.io_error("cannot sync", folder)(e));
             }
             Ok(()) | Err(_) => {}
         }
-        let temp_dir = self.root.join(TEMP_DIR);
-        sync_dir(&temp_dir).map_err(io_error("cannot sync", &temp_dir))?;
+        let temp_dir = self.base.join(TEMP_DIR);
+        sync_dir(&temp_dir).map_err(self.io_error("cannot sync", &temp_dir))?;
         steps::reach("delivery.placed");
         Ok(placed)
     }
@@ -349,14 +328,14 @@ impl Hotfolder {
     /// Names of all temporary files, for the clearing at start.
     #[must_use]
     pub fn temp_names(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.root.join(TEMP_DIR)) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.base.join(TEMP_DIR)) else { return Vec::new() };
         entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Whether the file at a path below the root has this content (nobody changed it).
     #[must_use]
     pub fn holds(&self, below: &Path, expected: &ContentHash) -> bool {
-        let hash = File::open(self.root.join(below)).and_then(|mut f| hash_file(&mut f));
+        let hash = File::open(self.base.join(below)).and_then(|mut f| hash_file(&mut f));
         hash.is_ok_and(|h| h == *expected)
     }
 
@@ -365,7 +344,7 @@ impl Hotfolder {
     /// # Errors
     /// What the file system says.
     pub fn follow_rename(&self, from: &Path, to: &Path) -> Result<bool, HotfolderError> {
-        let (from, to) = (self.root.join(from), self.root.join(to));
+        let (from, to) = (self.base.join(from), self.base.join(to));
         match self.rename_new(&from, &to) {
             Ok(()) => Ok(true),
             Err(e)
@@ -373,7 +352,7 @@ impl Hotfolder {
             {
                 Ok(false)
             }
-            Err(source) => Err(HotfolderError::Io { what: "cannot rename", path: from, source }),
+            Err(source) => Err(self.io_error("cannot rename", &from)(source)),
         }
     }
 
@@ -382,15 +361,15 @@ impl Hotfolder {
     /// # Errors
     /// The first thing that does not work.
     pub fn probe(&self) -> Result<u64, HotfolderError> {
-        self.check_marker()?;
-        let dir = self.root.join(TEMP_DIR);
-        fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+        let here = self.pinned()?;
+        let dir = here.base.join(TEMP_DIR);
+        fs::create_dir_all(&dir).map_err(here.io_error("cannot make", &dir))?;
         let (from, to) = (dir.join("probe"), dir.join("probe-renamed"));
-        fs::write(&from, b"probe").map_err(io_error("cannot write", &from))?;
-        rename_over(&from, &to).map_err(io_error("cannot rename", &from))?;
-        fs::remove_file(&to).map_err(io_error("cannot remove", &to))?;
-        crate::vault::free_bytes(&self.root)
-            .map_err(io_error("cannot ask free space of", &self.root))
+        fs::write(&from, b"probe").map_err(here.io_error("cannot write", &from))?;
+        rename_over(&from, &to).map_err(here.io_error("cannot rename", &from))?;
+        fs::remove_file(&to).map_err(here.io_error("cannot remove", &to))?;
+        crate::vault::free_bytes(&here.base)
+            .map_err(here.io_error("cannot ask free space of", &here.base))
     }
 }
 
@@ -497,4 +476,38 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::create(path)?;
     writeln!(file, "{text}")?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_is_unmounted_in_the_middle_gets_it_all_and_the_empty_folder_nothing() {
+        let dir = std::env::temp_dir().join(format!("ptportal-pinned-{}", std::process::id()));
+        let (root, away) = (dir.join("root"), dir.join("away"));
+        fs::create_dir_all(&dir).unwrap();
+        let share = Hotfolder::open(&root, &dir.join("id"), "S").unwrap();
+        let pinned = share.pinned().unwrap();
+        rename_over(&root, &away).unwrap();
+        fs::create_dir(&root).unwrap();
+        let content = b"a press run";
+        let mut hasher = ContentHasher::default();
+        hasher.update(content);
+        let hash = hasher.finish();
+        let whole = (&hash, Timestamp::NEVER);
+        pinned.copy_in(&mut content.as_slice(), "t.1", whole, &mut || true).unwrap();
+        let (folder, name) = (hotname::safe_folder_name("1001"), hotname::safe_file_name("a.pdf"));
+        let target = pinned.free_name(&[folder], &name, &|_| false).unwrap();
+        assert_eq!(pinned.place("t.1", &target, false).unwrap(), Placed::Now);
+        assert_eq!(fs::read(away.join("1001/a.pdf")).unwrap(), content);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        assert!(matches!(share.pinned(), Err(HotfolderError::NoMarker { .. })));
+        // Messages name the path that the operator knows.
+        fs::remove_dir_all(&away).unwrap();
+        let error =
+            pinned.copy_in(&mut content.as_slice(), "t.2", whole, &mut || true).unwrap_err();
+        assert!(error.to_string().contains(&root.display().to_string()), "{error}");
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }
