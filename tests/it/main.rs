@@ -41,6 +41,7 @@ mod model;
 mod networks;
 mod orders;
 mod outbox;
+mod packaging;
 mod portal;
 mod power;
 mod protocol;
