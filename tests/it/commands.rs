@@ -214,6 +214,22 @@ fn numbers_health_and_readiness_are_told() {
     ] {
         assert!(text.contains(line), "{line} is missing in {text}");
     }
+    // The dashboard asks for nothing that is not there.
+    let dashboard = include_str!("../../deploy/grafana-dashboard.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let mut asked = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let words = expression.split(|c| !is_part(c));
+            for name in words.filter(|word| word.starts_with("ptportal_")) {
+                assert!(text.contains(name), "{name} of {} is no metric", panel["title"]);
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 20, "{asked}");
     assert_eq!(get(&portal, "/healthz"), ("200".to_owned(), "ok\n".to_owned()));
     let ready = "data_dir: ok\ndatabase: ok\nclamd: ok\nhotfolder: ok\n";
     assert_eq!(get(&portal, "/readyz"), ("200".to_owned(), ready.to_owned()));
