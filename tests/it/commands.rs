@@ -216,7 +216,7 @@ fn numbers_health_and_readiness_are_told() {
     }
     // The dashboard asks for nothing that is not there.
     let dashboard = include_str!("../../deploy/grafana-dashboard.json");
-    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
     let mut asked = 0;
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().unwrap() {
