@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::clients::Said;
-use crate::support::instance::{IN, Instance, PASSWORD, Setup, USER, first_passive_port};
+use crate::support::instance::{IN, Instance, PASSWORD, Setup, first_passive_port};
 use crate::support::noise;
 
 /// How many data connections there may be at once.
@@ -42,16 +42,7 @@ fn sftp(portal: &Instance, batch: &str) -> Said {
 
 /// lftp tries again and goes on by itself, as its users know it.
 fn lftp(portal: &Instance, commands: &str) -> Said {
-    let script = format!(
-        "set net:max-retries 60\nset net:timeout 20\nset net:reconnect-interval-base 1\nset net:reconnect-interval-multiplier 1\n\
-         set ftp:ssl-force true\nset ftp:ssl-protect-data true\nset ssl:verify-certificate no\nset cmd:fail-exit true\n\
-         open -u {USER},\"{PASSWORD}\" ftp://127.0.0.3:{}\n{commands}\n",
-        portal.ftps_port
-    );
-    std::fs::write(portal.file("lftp"), script).unwrap();
-    let mut command = Command::new("lftp");
-    command.arg("-f").arg(portal.file("lftp")).current_dir(portal.path());
-    command.stdin(Stdio::null()).output().unwrap().into()
+    portal.lftp_to("127.0.0.3", 60, commands)
 }
 
 fn portal(name: &str) -> Instance {

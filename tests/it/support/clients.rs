@@ -142,10 +142,16 @@ impl Instance {
 
     /// lftp over FTPS; the commands end with its own exit status.
     pub(crate) fn lftp(&self, commands: &str) -> Said {
+        self.lftp_to("127.0.0.1", 2, commands)
+    }
+
+    /// The same to another address of the server; it tries again and goes on by itself so many times.
+    pub(crate) fn lftp_to(&self, host: &str, retries: u32, commands: &str) -> Said {
         let script = format!(
-            "set net:max-retries 2\nset net:timeout 20\nset net:reconnect-interval-base 1\n\
-             set ftp:ssl-force true\nset ftp:ssl-protect-data true\nset ssl:verify-certificate no\n\
-             set cmd:fail-exit true\nopen -u {USER},\"{PASSWORD}\" ftp://127.0.0.1:{}\n{commands}\n",
+            "set net:max-retries {retries}\nset net:timeout 20\nset net:reconnect-interval-base 1\n\
+             set net:reconnect-interval-multiplier 1\nset ftp:ssl-force true\nset ftp:ssl-protect-data true\n\
+             set ssl:verify-certificate no\nset cmd:fail-exit true\n\
+             open -u {USER},\"{PASSWORD}\" ftp://{host}:{}\n{commands}\n",
             self.ftps_port
         );
         let name = self.file(&format!("lftp-{:x}", super::random()));
