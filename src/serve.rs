@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::{Notify, mpsc};
@@ -25,6 +25,9 @@ use crate::{admin, api, ftps, listen, metering, sftp, tls, web};
 
 /// Connections may finish their transfers for 30 s; what then still runs is cut.
 const LAST_WAIT: Duration = Duration::from_secs(40);
+/// For the lock of a server that has just ended.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// Opens database and folders for a command or a server; migrates.
 ///
@@ -100,7 +103,7 @@ pub async fn run(
     let is_sqlite = config.database.url.is_empty();
     check_folders(&config)?;
     raise_descriptor_limit(&config);
-    let _lock = vault::lock(&config.data_dir, is_sqlite).map_err(|e| lock_error(&config, e))?;
+    let _lock = lock(&config, is_sqlite).await?;
     let keys = sftp::keys::load_or_make(
         &config.sftp.host_key_dir,
         &config.data_dir.join("host-keys"),
@@ -164,14 +167,23 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
-fn lock_error(config: &Config, error: std::io::Error) -> anyhow::Error {
+/// Takes the lock of the data folder. What a killed server was about to start (a hook) may hold lock and ports for a
+/// moment longer than it.
+async fn lock(config: &Config, is_exclusive: bool) -> anyhow::Result<vault::DataLock> {
     let dir = config.data_dir.display();
-    if error.kind() == std::io::ErrorKind::WouldBlock {
-        return anyhow::anyhow!(
-            "another ptportal serves {dir}; stop it first, or give this one a data_dir of its own"
-        );
+    let began = Instant::now();
+    loop {
+        match vault::lock(&config.data_dir, is_exclusive) {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                return Err(anyhow::Error::from(error).context(format!("lock of {dir}")));
+            }
+            Err(_) if began.elapsed() < LOCK_WAIT => tokio::time::sleep(LOCK_LOOK).await,
+            Err(_) => anyhow::bail!(
+                "another ptportal serves {dir}; stop it first, or give this one a data_dir of its own"
+            ),
+        }
     }
-    anyhow::Error::from(error).context(format!("lock of {dir}"))
 }
 
 async fn shut_down(app: &Arc<App>) {

@@ -302,6 +302,24 @@ fn a_second_server_on_the_same_folder_is_refused() {
     assert!(error.contains("another ptportal serves"), "{error}");
 }
 
+/// A hook that was about to start holds everything that its server had open, for a moment longer than it.
+#[test]
+fn a_start_waits_for_what_a_killed_server_leaves_behind() {
+    let mut portal = Setup::new().without_scanner().start("leftover");
+    portal.kill();
+    let script = "import fcntl, sys, time\nf = open(sys.argv[1])\nfcntl.flock(f, fcntl.LOCK_EX)\n\
+                  open(sys.argv[2], 'w').close()\ntime.sleep(1)";
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", script]).arg(portal.file("data/lock")).arg(portal.file("held"));
+    let mut holder = command.spawn().unwrap();
+    let held = portal.file("held");
+    eventually("it is held", || held.exists());
+    portal.serve();
+    assert!(portal.is_running());
+    assert!(holder.wait().unwrap().success());
+    portal.stop();
+}
+
 #[test]
 fn a_lost_host_key_stops_the_start() {
     let mut portal = Setup::new().without_scanner().start("hostkey");

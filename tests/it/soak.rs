@@ -1,7 +1,7 @@
 //! The whole under load: customers over both protocols, a consumer, staff, kills and faults one after the other, and at the
 //! end a program that holds the server to invariants I1 to I16 (`tests/soak/check.py`).
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -156,9 +156,13 @@ impl Soak {
         let began = Instant::now();
         self.portal.spawn_server();
         let port = self.portal.port;
-        let is_up = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let is_up = || {
+            let mut greeting = [0u8; 4];
+            std::net::TcpStream::connect(("127.0.0.1", port))
+                .is_ok_and(|mut line| line.read_exact(&mut greeting).is_ok())
+        };
         while !is_up() {
-            assert!(began.elapsed() < Duration::from_secs(60), "{}", self.portal.log());
+            assert!(began.elapsed() < Duration::from_secs(60) && self.portal.is_running());
             std::thread::sleep(Duration::from_millis(5));
         }
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap();
