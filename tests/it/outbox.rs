@@ -191,14 +191,16 @@ fn any_operations_leave_the_rows_of_the_model() {
     println!("seed {seed}");
     on_both(async |store| {
         let (mut model, mut draws, mut now) = (Model::default(), Draws(seed), NOW.0);
+        let mut seen = BTreeSet::new();
         for n in 0..1500 {
             step(store, &mut model, &mut draws, now).await;
             assert_eq!(rows(store).await, model.rows, "after operation {n}");
+            seen.extend(model.rows.values().map(|row| row.state));
             now += draws.below(12) as i64;
         }
-        let ended = |state: &str| model.rows.values().filter(|row| row.state == state).count();
-        let reached = ["done", "cancelled", "superseded", "placing", "pending"].map(ended);
-        assert!(reached.iter().all(|n| *n > 0), "{reached:?}");
+        // Stuck is the rarest.
+        let all = ["cancelled", "done", "pending", "placing", "superseded"];
+        assert!(all.iter().all(|state| seen.contains(state)), "{seen:?}");
     });
 }
 
