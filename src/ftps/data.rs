@@ -205,7 +205,8 @@ fn poll_available(
     if let Some(ended) = ended.take() {
         return Poll::Ready(ended);
     }
-    while buffer.len() < buffer.capacity() {
+    // Also into a buffer without room, which grows: nothing read would be the end of data.
+    while buffer.is_empty() || buffer.len() < buffer.capacity() {
         let end = match poll_read_buf(Pin::new(&mut *stream), cx, buffer) {
             Poll::Ready(Ok(0)) => Ok(()),
             Poll::Ready(Ok(_)) => continue,
