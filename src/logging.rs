@@ -291,3 +291,20 @@ pub fn event(event: &Event) {
     metering::happened(event.kind);
     if is_warning(event.kind) { line!(tracing::Level::WARN) } else { line!(tracing::Level::INFO) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handbook_explains_every_warning() {
+        let kinds = EventKind::ALL.iter().copied().filter(|kind| is_warning(*kind));
+        let words: Vec<String> = kinds.map(|kind| format!("| `{}` |", kind.as_str())).collect();
+        assert!(words.len() > 10, "{words:?}");
+        for text in [include_str!("../docs/alarms.md"), include_str!("../docs/alarme.md")] {
+            for word in &words {
+                assert!(text.contains(word), "{word} is not explained");
+            }
+        }
+    }
+}
