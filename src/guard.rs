@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::app::App;
 use crate::domain::account::subscriber;
 use crate::domain::event::{Event, EventKind};
-use crate::store::{events, guard};
+use crate::store::{self, Kind, events, guard};
 
 /// How often bans made by others are read.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -214,9 +214,44 @@ impl Guard {
             recent.push(Instant::now());
             recent.len()
         };
+        let failed = failed.max(self.failed_everywhere(peer, limits.ban_window).await);
         let limit = usize::try_from(limits.ban_after).unwrap_or(usize::MAX);
-        if failed >= limit && !self.app.sessions.has_peer(peer) {
+        if failed >= limit && !self.has_good_session(peer).await {
             self.ban(peer, failed).await;
+        }
+    }
+
+    /// Failures of an address on all servers together; 0 where there is only one.
+    async fn failed_everywhere(&self, peer: IpAddr, window: Duration) -> usize {
+        let app = &self.app;
+        if app.store.kind() == Kind::Sqlite {
+            return 0;
+        }
+        let (id, now) = (app.new_id(), app.now());
+        let counted = async {
+            let mut tx = app.store.write().await?;
+            let row = (id.as_str(), peer.to_string());
+            let row = (row.0, row.1.as_str());
+            let count = guard::note_failure(tx.db(), row, now.minus(window), now).await?;
+            tx.commit().await?;
+            store::Result::Ok(count)
+        };
+        match counted.await {
+            Ok(count) => usize::try_from(count).unwrap_or(0),
+            Err(error) => {
+                tracing::error!(%error, "a failed login could not be counted for all servers");
+                0
+            }
+        }
+    }
+
+    async fn has_good_session(&self, peer: IpAddr) -> bool {
+        match self.app.has_session_from(peer).await {
+            Ok(has) => has,
+            Err(error) => {
+                tracing::error!(%error, "sessions of other servers could not be read");
+                false
+            }
         }
     }
 
@@ -236,6 +271,7 @@ impl Guard {
         let written = async {
             let mut tx = self.app.store.write().await?;
             guard::ban(tx.db(), &peer.to_string(), until, &reason, now).await?;
+            guard::forget_failures(tx.db(), &peer.to_string()).await?;
             events::note_change(tx.db(), "ban", &peer.to_string(), now).await?;
             tx.commit().await
         };

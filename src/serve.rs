@@ -62,7 +62,8 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         scanner: Scanner::from_config(&config.scan),
         scans: Scans::new(config.scan.hold_signatures.clone()),
         passwords: Passwords::new()?,
-        sessions: crate::app::session::Sessions::default(),
+        sessions: crate::app::presence::Sessions::default(),
+        transfers: crate::app::transfers::Transfers::default(),
         writers: crate::app::writers::Writers::default(),
         recent: crate::app::tree::Recently::default(),
         store,
@@ -125,7 +126,7 @@ pub async fn run(
     let web_listeners = listen::bind("web.listen", &app.config.web.listen).await?;
     let api_listeners = listen::bind("api.listen", &app.config.api.listen).await?;
     let certificate = tls::certificate(&app)?;
-    workers::start(&app, app.config.data_dir.join("control.sock"));
+    workers::start(&app);
     let guard = Guard::new(Arc::clone(&app));
     app.tasks.spawn(Arc::clone(&guard).follow_bans());
     sftp::serve(&app, &guard, sftp_listeners, keys);

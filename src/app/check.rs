@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::scanner::Scanner;
+use super::scanner::{Health, Scanner};
 use super::{App, hooks, with_app};
 use crate::clamd::{Proof, ceiling};
 use crate::domain::account::Settings;
@@ -256,16 +256,21 @@ impl App {
     }
 
     async fn check_scanner(&self) -> Vec<Check> {
-        let health = match &self.scanner {
-            Scanner::Off => {
-                return vec![Check::warning(
-                    "clamd",
-                    "off: everything is released unscanned",
-                    "set scan.clamd to clamd's socket",
-                )];
-            }
-            Scanner::Clamd(health) => health,
+        let Scanner::Clamd(clamds) = &self.scanner else {
+            return vec![Check::warning(
+                "clamd",
+                "off: everything is released unscanned",
+                "set scan.clamd to clamd's socket",
+            )];
         };
+        let mut checks = Vec::new();
+        for health in clamds {
+            checks.extend(self.check_clamd(health).await);
+        }
+        checks
+    }
+
+    async fn check_clamd(&self, health: &Health) -> Vec<Check> {
         let proof = match health.prove().await {
             Ok(proof) => proof,
             Err(unproven) => {
@@ -273,8 +278,11 @@ impl App {
             }
         };
         let detail = format!(
-            "{}, transport {}, {} threads",
-            proof.version.text, proof.transport, proof.max_threads
+            "{} at {}, transport {}, {} threads",
+            proof.version.text,
+            health.clamd.address(),
+            proof.transport,
+            proof.max_threads
         );
         let mut checks = vec![Check::ok("clamd", detail)];
         checks.push(match (&proof.version.database, &proof.version.date) {
@@ -292,7 +300,7 @@ impl App {
     }
 
     /// clamd does not tell its MaxFileSize; sparse files of known sizes find it out.
-    async fn check_max_file_size(&self, health: &super::scanner::Health, proof: &Proof) -> Check {
+    async fn check_max_file_size(&self, health: &Health, proof: &Proof) -> Check {
         match ceiling::max_file_size(&health.clamd, proof.transport).await {
             Ok(None) => Check::ok("MaxFileSize", "not measured over instream; see clamd.conf"),
             Ok(Some(size)) if size >= super::upload::CLAMD_CEILING => {

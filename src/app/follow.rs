@@ -109,8 +109,7 @@ impl State {
 
     /// One window; only a plain signature is an alarm, any doubt is left to the whole-file scan.
     async fn scan(&self, from: u64, to: u64) -> Option<String> {
-        let Scanner::Clamd(health) = &self.app.scanner else { return None };
-        let proof = self.app.scanner.ready()?;
+        let (health, proof) = self.app.scanner.ready().into_iter().next()?;
         let _slot = self.app.scans.window_slot().await?;
         let spool = Arc::clone(&self.spool);
         let bytes = blocking(move || {

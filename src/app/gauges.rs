@@ -44,7 +44,7 @@ impl App {
         metrics::gauge!("ptportal_scans", "state" => "waiting").set(size(waiting));
         metrics::gauge!("ptportal_scans", "state" => "running").set(size(running));
         metrics::gauge!("ptportal_scan_pending_bytes").set(bytes(self.scans.pending_bytes()));
-        let is_up = self.scanner.ready().is_some();
+        let is_up = self.scanner.proof().is_some();
         metrics::gauge!("ptportal_scanner_up").set(f64::from(u8::from(is_up)));
         for (state, count) in numbers::uploads_by_state(self.store.db()).await? {
             metrics::gauge!("ptportal_uploads", "state" => state).set(float(count));

@@ -13,7 +13,7 @@ use super::{App, passwords};
 use crate::domain::account::{AccountName, Language, Settings, Status};
 use crate::domain::event::{Event, EventKind};
 use crate::store::accounts::{self, AccountRow};
-use crate::store::activation;
+use crate::store::{self, activation};
 
 /// Why nobody was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +108,8 @@ impl App {
     ) -> Result<AccountRow, LoginRefusal> {
         let row = self.proven(door, user, password).await?;
         self.clear(&row, door).await?;
-        self.note_login(&row, door).await?;
+        self.note_login(&row, door, None).await?;
         self.renew_hash(&row, password).await;
-        self.record(event_at(door, &row.username, EventKind::Login).client(&row.client_no)).await;
         Ok(row)
     }
 
@@ -186,28 +185,49 @@ impl App {
         Ok(settings)
     }
 
-    /// Notes the login of the account as its credentials were checked. The first one activates it.
-    async fn note_login(&self, row: &AccountRow, door: Door) -> Result<(), LoginRefusal> {
-        let now = self.now();
+    /// Notes the login of the account as its credentials were checked: the first one activates it, a session is
+    /// counted in.
+    async fn note_login(
+        &self,
+        row: &AccountRow,
+        door: Door,
+        session: Option<(&Session, usize)>,
+    ) -> Result<(), LoginRefusal> {
         let noted = async {
-            if row.checked != 0 {
-                return accounts::note_login(self.store.db(), (&row.username, row.version), now)
-                    .await;
-            }
             let mut work = self.begin().await?;
-            let rows =
-                accounts::note_login(work.tx.db(), (&row.username, row.version), now).await?;
-            if rows > 0 {
-                activation::set_checked(work.tx.db(), &row.username, now).await?;
+            let version = (row.username.as_str(), row.version);
+            if accounts::note_login(work.tx.db(), version, work.now).await? == 0 {
+                return Ok(Noted::Changed);
+            }
+            if row.checked == 0 {
+                activation::set_checked(work.tx.db(), &row.username, work.now).await?;
                 let event = event_at(door, &row.username, EventKind::AccountActivated);
                 work.note(event.client(&row.client_no));
             }
+            match session {
+                Some((session, limit)) => {
+                    if !self.enter_session(&mut work.tx, &session.id, limit).await? {
+                        return Ok(Noted::TooMany);
+                    }
+                    let event = session.event(EventKind::Login);
+                    work.note(event.with("method", door.method.as_str()));
+                }
+                None => {
+                    let event = event_at(door, &row.username, EventKind::Login);
+                    work.note(event.client(&row.client_no));
+                }
+            }
             work.commit().await?;
-            Ok(rows)
+            store::Result::Ok(Noted::Stands)
         };
         match noted.await {
-            Ok(1..) => Ok(()),
-            Ok(0) => Err(self.reject(door, &row.username, "account changed").await),
+            Ok(Noted::Stands) => Ok(()),
+            Ok(Noted::Changed) => Err(self.reject(door, &row.username, "account changed").await),
+            Ok(Noted::TooMany) => {
+                let language =
+                    session.map_or(self.config.language, |(session, _)| session.language());
+                Err(self.too_many(row, door, language).await)
+            }
             Err(error) => {
                 tracing::error!(%error, account = row.username, "login could not be noted");
                 Err(internal())
@@ -230,17 +250,18 @@ impl App {
         let language = settings.language.unwrap_or(self.config.language);
         let origin = (door.protocol, door.peer);
         let Some(session) = Session::open(self, account, origin, settings, limit) else {
-            let refusal = too_many_sessions(language);
-            let event =
-                event_at(door, &row.username, EventKind::LoginFailed).client(&row.client_no);
-            self.record(event.with("reason", "too-many-sessions")).await;
-            return Err(refusal);
+            return Err(self.too_many(row, door, language).await);
         };
         // Now that a change of the account reaches this session, the last look: while the password waited to be
         // checked, the account may have been disabled or given another one.
-        self.note_login(row, door).await?;
-        self.record(session.event(EventKind::Login).with("method", door.method.as_str())).await;
+        self.note_login(row, door, Some((&session, limit))).await?;
         Ok(session)
+    }
+
+    async fn too_many(&self, row: &AccountRow, door: Door, language: Language) -> LoginRefusal {
+        let event = event_at(door, &row.username, EventKind::LoginFailed).client(&row.client_no);
+        self.record(event.with("reason", "too-many-sessions")).await;
+        too_many_sessions(language)
     }
 
     /// What the account's settings say about using it like this.
@@ -287,6 +308,14 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// What became of noting a login.
+enum Noted {
+    Stands,
+    /// The account is another than when its credentials were checked.
+    Changed,
+    TooMany,
 }
 
 fn internal() -> LoginRefusal {

@@ -37,7 +37,9 @@ pub mod outcome;
 pub mod overview;
 pub mod passwords;
 pub mod pickup;
+pub mod picture;
 pub mod placing;
+pub mod presence;
 pub mod publish;
 pub mod puller;
 pub mod pulling;
@@ -48,6 +50,7 @@ pub mod recent;
 pub mod recovery;
 mod repeat;
 pub mod retention;
+mod scan_place;
 pub mod scanner;
 pub mod scans;
 pub mod session;
@@ -57,7 +60,9 @@ mod spool;
 pub mod status_text;
 pub mod templates;
 pub mod tokens;
+pub mod transfers;
 pub mod tree;
+pub mod troubles;
 pub mod upload;
 mod upload_words;
 pub mod views;
@@ -112,7 +117,9 @@ pub struct App {
     pub scanner: scanner::Scanner,
     pub scans: scans::Scans,
     pub passwords: passwords::Passwords,
-    pub sessions: session::Sessions,
+    pub sessions: presence::Sessions,
+    /// Transfers that run here.
+    pub transfers: transfers::Transfers,
     pub writers: writers::Writers,
     pub recent: tree::Recently,
     /// This process's id in `nodes`.

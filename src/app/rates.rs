@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::session::SharedSettings;
+use super::presence::SharedSettings;
 use crate::domain::account::{AccountName, Settings};
 
 /// Bytes may run ahead by this time: transfers are steady, and single small files do not wait.
@@ -19,6 +19,14 @@ pub enum Direction {
 }
 
 impl Direction {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+
     /// Bytes per second; none is as fast as it goes.
     const fn rate(self, settings: &Settings) -> Option<u64> {
         match self {

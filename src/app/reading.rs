@@ -9,6 +9,7 @@ use rustix::io::ReadWriteFlags;
 
 use super::blocking;
 use super::rates::Pace;
+use super::transfers::Transfer;
 use crate::domain::time::Timestamp;
 
 /// Something open for reading.
@@ -28,6 +29,7 @@ pub struct Content {
     /// On tmpfs every read is one from memory.
     pub in_memory: bool,
     pub(super) sent: metrics::Counter,
+    pub(super) transfer: Arc<Transfer>,
     /// To be asked before each piece.
     pub pace: Pace,
 }
@@ -54,7 +56,9 @@ impl Content {
     }
 
     fn count(&self, bytes: usize) {
-        self.sent.increment(u64::try_from(bytes).unwrap_or(0));
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.sent.increment(bytes);
+        self.transfer.moved(bytes);
     }
 
     /// Reads exactly `len` bytes, waiting for the disk on another thread.

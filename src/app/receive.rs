@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::origin::Origin;
 use super::rates::Direction;
 use super::session::Session;
+use super::transfers::Transfer;
 use super::tree::{Spot, is_temporary};
 use super::upload::{Base, Upload};
 use super::writers::take_over;
@@ -247,12 +248,13 @@ impl Session {
         let origin = self.origin(id, &spot.project, (row.path, row.version), declared);
         let event = origin.event(EventKind::UploadStarted).with("resumed_at", present);
         app.record(event).await;
+        let shown = self.show(&origin, present);
         Ok(Upload::begin(
             Arc::clone(app),
             origin,
             Some((file, present)),
             (Base::None, 0),
-            self.pace(Direction::Up),
+            (self.pace(Direction::Up), shown),
         ))
     }
 
@@ -276,8 +278,15 @@ impl Session {
             return Ok(None);
         };
         let origin = self.origin(id, &spot.project, (path, version), declared);
-        let pace = self.pace(Direction::Up);
-        Ok(Some(Upload::begin(Arc::clone(app), origin, None, base, pace)))
+        let shown = self.show(&origin, base.1);
+        let way = (self.pace(Direction::Up), shown);
+        Ok(Some(Upload::begin(Arc::clone(app), origin, None, base, way)))
+    }
+
+    /// Operators see an upload run.
+    fn show(&self, origin: &Origin, present: u64) -> Transfer {
+        let path = format!("/{}/{}", origin.project_no, origin.path);
+        Transfer::begin(self, path, Direction::Up, (present, origin.declared))
     }
 
     async fn ticket_for(&self, spot: &Spot, path: &str) -> Result<String, Refusal> {

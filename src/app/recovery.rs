@@ -6,14 +6,16 @@
 use std::sync::Arc;
 
 use super::origin::event_of;
-use super::{App, publish, repeat, scans, with_app};
+use super::{App, control, publish, repeat, scans, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
 use crate::logging;
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{Kind, deliveries, entries, events, hook_runs, leases, mails, nodes, unsigned};
+use crate::store::{
+    Kind, deliveries, entries, events, hook_runs, leases, mails, nodes, sessions, unsigned,
+};
 
 /// Takes over what ended processes left. With SQLite the lock proves that every other process has ended.
 ///
@@ -53,8 +55,10 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
             uploads::set_node(app.store.db(), &row.id, app.node.as_str()).await?;
         }
     }
-    for owner in leases::owners(app.store.db()).await?.iter().filter(|owner| is_gone(owner)) {
-        leases::free_of(app.store.db(), owner).await?;
+    for owner in leases::owners(app.store.db()).await? {
+        if is_gone(&owner.split('/').next().unwrap_or_default().to_owned()) {
+            leases::free_of(app.store.db(), &owner).await?;
+        }
     }
     for owner in hook_runs::lease_owners(app.store.db()).await? {
         let node = owner.split('/').next().unwrap_or_default().to_owned();
@@ -62,10 +66,14 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
             hook_runs::free_leases_of(app.store.db(), &node).await?;
         }
     }
+    for node in sessions::nodes(app.store.db()).await?.iter().filter(|node| is_gone(node)) {
+        sessions::delete_of_node(app.store.db(), node).await?;
+    }
     let waiting = scans::enqueue_own(app).await?;
     for node in nodes::all(app.store.db()).await?.iter().filter(|node| is_gone(node)) {
         deliveries::free_leases_of(app.store.db(), node).await?;
         nodes::delete(app.store.db(), node).await?;
+        control::forget(app, node).await;
         tracing::info!(node, waiting_for_scan = waiting, "took over what an ended process left");
     }
     app.mirror_wake.notify_one();

@@ -4,16 +4,16 @@
 //! has threads less one, at least one; small files first, with ageing; at most two for each account.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::scanner::Scanner;
+use super::scanner::{self, Asked, Health, Scanner};
 use super::settle::{self, Settled};
 use super::upload::CLAMD_CEILING;
-use super::{App, blocking, job_tickets, repeat, shielded};
+use super::{App, blocking, job_tickets, repeat, scan_place, shielded};
 use crate::clamd::reply::parse_reply;
 use crate::clamd::{Proof, scan_limit};
 use crate::config::TicketFormat;
@@ -34,7 +34,10 @@ const PAUSES: [Duration; 5] = [
 const LAST_PAUSE: Duration = Duration::from_secs(300);
 /// Pause after a verdict that could not be recorded.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
-const PER_ACCOUNT: usize = 2;
+/// Other servers use all places at the scanners, or the account's.
+const NO_PLACE: Duration = Duration::from_millis(200);
+/// At most so many scans at once for an account.
+pub(super) const PER_ACCOUNT: usize = 2;
 /// A waiting file counts as smaller by this for each second, so that a big one is not starved.
 const AGEING: u64 = 8 << 20;
 
@@ -66,8 +69,6 @@ pub struct Scans {
     windows: Arc<Semaphore>,
     windows_given: AtomicUsize,
     pending_bytes: AtomicU64,
-    is_announced_ready: AtomicBool,
-    is_announced_away: AtomicBool,
     away: watch::Sender<bool>,
     hold: Vec<glob::Pattern>,
 }
@@ -82,8 +83,6 @@ impl Scans {
             windows: Arc::new(Semaphore::new(1)),
             windows_given: AtomicUsize::new(1),
             pending_bytes: AtomicU64::new(0),
-            is_announced_ready: AtomicBool::new(false),
-            is_announced_away: AtomicBool::new(false),
             away: watch::Sender::new(false),
             hold,
         }
@@ -133,18 +132,9 @@ impl Scans {
         Arc::clone(&self.windows).acquire_owned().await.ok()
     }
 
-    /// The scanner is ready: true if that is news.
-    pub fn note_ready(&self) -> bool {
-        self.away.send_replace(false);
-        self.is_announced_away.store(false, Ordering::Release);
-        !self.is_announced_ready.swap(true, Ordering::AcqRel)
-    }
-
-    /// The scanner is away: true if that is news.
-    pub fn note_away(&self) -> bool {
-        self.away.send_replace(true);
-        self.is_announced_ready.store(false, Ordering::Release);
-        !self.is_announced_away.swap(true, Ordering::AcqRel)
+    /// Whether every scanner is known to be away.
+    pub fn note_away(&self, is_away: bool) {
+        self.away.send_replace(is_away);
     }
 
     /// Returns when the scanner is known to be away; clients then need not wait.
@@ -243,6 +233,12 @@ impl Scans {
         self.wake.notify_one();
     }
 
+    /// Uploads that are looked at now.
+    #[must_use]
+    pub fn running(&self) -> Vec<String> {
+        self.queue().running.keys().cloned().collect()
+    }
+
     /// How many wait and run, for operators.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
@@ -250,9 +246,12 @@ impl Scans {
         (queue.waiting.len(), queue.running.len())
     }
 
-    fn use_threads(&self, max_threads: usize) {
-        self.slots.store(max_threads.saturating_sub(1).max(1), Ordering::Release);
-        let windows = max_threads.checked_div(4).unwrap_or(1).max(1);
+    /// As many whole-file scans at once as all clamds together do, and a quarter of their threads for windows.
+    fn use_clamds(&self, proofs: &[(&Health, Proof)]) {
+        let slots: usize = proofs.iter().map(|(_, proof)| scanner::slots(proof)).sum();
+        self.slots.store(slots.max(1), Ordering::Release);
+        let threads: usize = proofs.iter().map(|(_, proof)| proof.max_threads).sum();
+        let windows = threads.checked_div(4).unwrap_or(1).max(1);
         let given = self.windows_given.fetch_max(windows, Ordering::AcqRel);
         self.windows.add_permits(windows.saturating_sub(given));
     }
@@ -261,11 +260,12 @@ impl Scans {
 /// The worker that hands waiting files to clamd while it is ready.
 pub async fn run(app: Arc<App>) {
     loop {
-        if let Some(proof) = app.scanner.ready() {
-            app.scans.use_threads(proof.max_threads);
+        let ready = app.scanner.ready();
+        if !ready.is_empty() {
+            app.scans.use_clamds(&ready);
             while let Some(waiting) = app.scans.take() {
-                let (shared, proof, kept) = (Arc::clone(&app), proof.clone(), waiting.clone());
-                start(&app, kept, async move { scan_one(&shared, waiting, &proof).await });
+                let (shared, kept) = (Arc::clone(&app), waiting.clone());
+                start(&app, kept, async move { scan_one(&shared, waiting).await });
             }
         } else if matches!(app.scanner, Scanner::Off) {
             while let Some(waiting) = app.scans.take() {
@@ -300,16 +300,26 @@ async fn drained(app: &App) {
 }
 
 /// One scan from the queue to its end; whatever goes wrong, the file waits on.
-async fn scan_one(app: &Arc<App>, waiting: Waiting, proof: &Proof) {
+async fn scan_one(app: &Arc<App>, waiting: Waiting) {
     steps::reach("scan.begun");
-    match scan(app, &waiting, proof).await {
+    let who = (waiting.upload.as_str(), waiting.account.as_str());
+    let place = match scan_place::find(app, who, waiting.size).await {
+        Ok(Some(place)) => place,
+        Ok(None) => return app.scans.put_back(waiting, NO_PLACE),
+        Err(error) => {
+            tracing::error!(%error, upload = waiting.upload, "no place at a scanner could be taken, tried again");
+            return app.scans.put_back(waiting, AFTER_ERROR);
+        }
+    };
+    let next = scan(app, &waiting, &place.asked).await;
+    let health = place.asked.health;
+    place.give_back().await;
+    match next {
         Ok(Next::Settled(settled)) => app.scans.finish(&waiting, settled),
         Ok(Next::Again { reason }) => {
             let pause = postpone(app, &waiting.upload, &reason).await;
             app.scans.put_back(waiting, pause);
-            if let Scanner::Clamd(health) = &app.scanner {
-                health.suspect();
-            }
+            health.suspect();
         }
         Ok(Next::WhenIdle { reason }) => {
             tracing::info!(
@@ -333,7 +343,7 @@ enum Next {
     WhenIdle { reason: String },
 }
 
-async fn scan(app: &Arc<App>, waiting: &Waiting, proof: &Proof) -> anyhow::Result<Next> {
+async fn scan(app: &Arc<App>, waiting: &Waiting, by: &Asked<'_>) -> anyhow::Result<Next> {
     let started = Instant::now();
     let Some((id, row)) = prepare(app, waiting).await? else {
         return Ok(Next::Settled(settle::state_of(app, &waiting.upload).await?));
@@ -344,7 +354,7 @@ async fn scan(app: &Arc<App>, waiting: &Waiting, proof: &Proof) -> anyhow::Resul
     };
     let (file, sealed) = settle::open_for_scan(app, &id).await?;
     let asked = Instant::now();
-    let answer = ask(app, &file, sealed.size, proof).await;
+    let answer = ask(&file, sealed.size, by).await;
     metering::scanned(asked.elapsed());
     let scanned = blocking(move || vault::identity(&file)).await?;
     let scan = &app.config.scan;
@@ -363,7 +373,7 @@ async fn scan(app: &Arc<App>, waiting: &Waiting, proof: &Proof) -> anyhow::Resul
         | Outcome::Hold { .. }
         | Outcome::Reject { .. } => {}
     }
-    let settled = settle::settle(app, &row, decided, (&proof.version.text, ms)).await?;
+    let settled = settle::settle(app, &row, decided, (&by.proof.version.text, ms)).await?;
     Ok(settled.map_or(Next::Again { reason: "no outcome".to_owned() }, Next::Settled))
 }
 
@@ -391,16 +401,13 @@ async fn prepare(app: &Arc<App>, waiting: &Waiting) -> anyhow::Result<Option<(Id
 }
 
 /// One whole-file scan. Files above clamd's ceiling are not asked about: it says OK to them.
-async fn ask(app: &Arc<App>, file: &std::fs::File, size: u64, proof: &Proof) -> Answer {
+async fn ask(file: &std::fs::File, size: u64, by: &Asked<'_>) -> Answer {
     if size > CLAMD_CEILING {
         return Answer::LimitExceeded {
             limit: "Heuristics.Limits.Exceeded.MaxFileSize".to_owned(),
         };
     }
-    let Scanner::Clamd(health) = &app.scanner else {
-        return Answer::Odd { reason: "no scanner".to_owned() };
-    };
-    match health.clamd.scan_file(file, size, proof.transport, scan_limit(size)).await {
+    match by.health.clamd.scan_file(file, size, by.proof.transport, scan_limit(size)).await {
         Ok(reply) => parse_reply(&reply),
         Err(error) => Answer::Odd { reason: error.to_string() },
     }

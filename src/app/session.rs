@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::listing::Listing;
+use super::presence::{Live, SharedSettings};
 use super::rates::{Direction, Pace};
 use super::reading::{Content, Reader};
 use super::status_text::{self, StatusText};
+use super::transfers::Transfer;
 use super::tree::{
     Attributes, Kind, Listed, Place, STATUS_FILE, folder_attributes, is_upload_area,
 };
 use super::{App, with_app};
-use crate::domain::account::{AccountName, Language, Settings, subscriber};
+use crate::domain::account::{AccountName, Language, Settings};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Id;
 use crate::domain::path::VirtualPath;
@@ -30,77 +32,6 @@ use crate::{metering, vault};
 const DROPPINGS_MAX: usize = 10_000;
 /// A listed `Status.txt` is read with the listed size.
 const STATUS_KEPT: Duration = Duration::from_secs(2);
-
-/// All sessions of this process, so that a change of an account reaches them.
-#[derive(Default)]
-pub struct Sessions(Mutex<HashMap<Id, Live>>);
-
-#[derive(Clone)]
-struct Live {
-    account: AccountName,
-    client_no: String,
-    protocol: &'static str,
-    peer: IpAddr,
-    ended: CancellationToken,
-    settings: SharedSettings,
-}
-
-/// Settings that a change of the account replaces while sessions run.
-pub(super) type SharedSettings = Arc<RwLock<Arc<Settings>>>;
-
-impl Sessions {
-    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Live>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[must_use]
-    pub fn count_by_protocol(&self, protocol: &str) -> usize {
-        self.all().values().filter(|live| live.protocol == protocol).count()
-    }
-
-    /// An address with a live good session is never banned.
-    #[must_use]
-    pub fn has_peer(&self, peer: IpAddr) -> bool {
-        self.all().values().any(|live| subscriber(live.peer) == subscriber(peer))
-    }
-
-    /// Ends the sessions of an account (or of a client) at once.
-    pub fn end(&self, account: Option<&str>, client_no: Option<&str>) {
-        for live in self.all().values() {
-            if account == Some(live.account.as_str()) || client_no == Some(live.client_no.as_str())
-            {
-                live.ended.cancel();
-            }
-        }
-    }
-
-    /// Names of all accounts with a session here.
-    #[must_use]
-    pub fn accounts(&self) -> Vec<AccountName> {
-        let mut names: Vec<AccountName> =
-            self.all().values().map(|live| live.account.clone()).collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-
-    /// Gives running sessions of an account its new settings.
-    pub fn apply_settings(&self, account: &AccountName, settings: &Arc<Settings>) {
-        for live in self.all().values().filter(|live| live.account == *account) {
-            *live.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
-        }
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.all().len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.all().is_empty()
-    }
-}
 
 /// One logged-in client connection.
 pub struct Session {
@@ -139,13 +70,10 @@ impl Session {
             peer,
             ended: ended.clone(),
             settings: Arc::clone(&settings),
+            began: app.now(),
         };
-        {
-            let mut all = app.sessions.all();
-            if all.values().filter(|live| live.account == account).count() >= limit {
-                return None;
-            }
-            all.insert(id.clone(), live);
+        if !app.sessions.enter(&id, live, limit) {
+            return None;
         }
         Some(Self {
             app,
@@ -329,7 +257,9 @@ impl Session {
         let sent = metering::sent(self.protocol);
         let mtime = Timestamp(entry.mtime);
         let pace = self.pace(Direction::Down);
-        Ok(Reader::Content(Content { file, size, mtime, in_memory, sent, pace }))
+        let shown = Transfer::begin(self, path.to_string(), Direction::Down, (0, Some(size)));
+        let transfer = Arc::new(shown);
+        Ok(Reader::Content(Content { file, size, mtime, in_memory, sent, transfer, pace }))
     }
 
     /// This session's share of what the account may transfer.
@@ -459,10 +389,10 @@ fn text_attributes(status: &StatusText) -> Attributes {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.app.sessions.all().remove(&self.id);
+        self.app.sessions.leave(&self.id);
         let seconds = self.began.elapsed().as_secs();
         let event = self.event(EventKind::Logout).with("seconds", seconds);
-        let app = Arc::clone(&self.app);
-        self.app.tasks.spawn(async move { app.record(event).await });
+        let (app, id) = (Arc::clone(&self.app), self.id.clone());
+        self.app.tasks.spawn(async move { app.note_logout(&id, event).await });
     }
 }

@@ -15,6 +15,7 @@ use super::outcome::Outcome;
 use super::rates::Pace;
 use super::settle::{self, Settled};
 use super::spool::Spool;
+use super::transfers::Transfer;
 use super::writers::Writer;
 use super::{App, blocking, follow, repeat, with_app};
 use crate::config::{OnOversize, Patience};
@@ -51,8 +52,9 @@ pub struct Upload {
     heard: Arc<Mutex<Instant>>,
     follower: follow::Follower,
     received: metrics::Counter,
-    /// True once finished or handed to the clearing task.
     pace: Pace,
+    transfer: Transfer,
+    /// True once finished or handed to the clearing task.
     is_done: AtomicBool,
 }
 
@@ -64,7 +66,7 @@ impl Upload {
         origin: Origin,
         resumed: Option<(File, u64)>,
         base: (Base, u64),
-        pace: Pace,
+        (pace, transfer): (Pace, Transfer),
     ) -> Self {
         let (spool, present) = match resumed {
             Some((file, present)) => (Spool::resumed(&app, &origin.id, file), present),
@@ -115,6 +117,7 @@ impl Upload {
             follower,
             received,
             pace,
+            transfer,
             is_done: AtomicBool::new(false),
         }
     }
@@ -238,6 +241,7 @@ impl Upload {
         self.received.increment(len);
         let end =
             offset.checked_add(len).ok_or(Refusal::TooLarge { limit: self.origin.max_size })?;
+        self.transfer.reached(end);
         self.ready_for(&mut inner, end).await?;
         inner.has_written = true;
         let buffered = u64::try_from(inner.buffer.len()).unwrap_or(0);
@@ -385,7 +389,7 @@ impl Upload {
             verdict: "infected",
             signature,
             reason: "found while it was uploaded".to_owned(),
-            scanner: self.app.scanner.ready().map(|p| p.version.text).unwrap_or_default(),
+            scanner: self.app.scanner.proof().map(|p| p.version.text).unwrap_or_default(),
             waived_by: String::new(),
         };
         self.end_as(UploadState::Infected, &finding).await;

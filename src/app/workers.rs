@@ -1,6 +1,5 @@
 //! What runs beside the fronts: heartbeat, changes, scanner watch, scan queue, mirror, clearing.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +19,10 @@ const CHANGES_KEPT: Duration = Duration::from_secs(24 * 3600);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Starts every worker on the application's task tracker.
-pub fn start(app: &Arc<App>, control_socket: PathBuf) {
+pub fn start(app: &Arc<App>) {
     keep(app, "heartbeat", beat);
     keep(app, "changes", follow_changes);
-    keep(app, "scanner", scanner::watch_scanner);
+    scanner::start(app);
     keep(app, "scans", scans::run);
     keep(app, "mirror", mirror::run);
     mails::start(app);
@@ -35,7 +34,7 @@ pub fn start(app: &Arc<App>, control_socket: PathBuf) {
     keep(app, "links", activation::run);
     keep(app, "import", import_folder::run);
     keep(app, "clearing", clear);
-    keep(app, "control", move |app| control::listen(app, control_socket.clone()));
+    keep(app, "control", control::listen);
 }
 
 /// Runs a worker that begins again when a bug has ended it: what it had claimed runs out, and is claimed again.
@@ -78,6 +77,9 @@ async fn beat(app: Arc<App>) {
                     now,
                 )
                 .await;
+                if let Err(error) = app.show_sessions_again().await {
+                    tracing::error!(%error, "the sessions of this server could not be shown again");
+                }
                 tracing::warn!(
                     again = inserted.is_ok(),
                     "this server was taken for dead by another"
@@ -214,6 +216,9 @@ async fn clear(app: Arc<App>) {
             let now = app.now();
             events::delete_changes_before(app.store.db(), now.minus(CHANGES_KEPT)).await?;
             guard::delete_expired(app.store.db(), now).await?;
+            let counted = now.minus(app.limits().ban_window);
+            guard::delete_failures_before(app.store.db(), counted).await?;
+            app.clear_sessions().await?;
             web_sessions::delete_expired(app.store.db(), now).await?;
             anyhow::Ok(())
         };

@@ -85,6 +85,8 @@ pub(super) enum Command {
     Publish(PublishCommand),
     /// Bring deliveries of a portal in a DMZ into the hotfolder here, and staff's files back
     Pull(PullArgs),
+    /// A live view in the terminal: sessions, transfers, scans, deliveries, events, and what is wrong
+    Watch,
     /// The audit trail
     Events(EventsFilter),
     /// Addresses that are banned after failed logins

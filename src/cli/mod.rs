@@ -11,6 +11,7 @@ mod registry;
 mod service;
 mod settings;
 mod upkeep;
+mod watch;
 mod workflow;
 mod workflow_args;
 
@@ -40,9 +41,9 @@ impl Context {
         serve::open(self.loaded.config.clone(), self.clock).await
     }
 
-    /// After a change: wakes the server on this data folder, if one runs.
+    /// After a change: wakes the servers on this data folder, if any run.
     async fn wake(&self) {
-        control::wake(&self.loaded.config.data_dir.join("control.sock")).await;
+        control::wake(&self.loaded.config.data_dir).await;
     }
 }
 
@@ -96,6 +97,7 @@ async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
         Command::Hook(command) => return workflow::hook(&context, command).await,
         Command::Publish(command) => workflow::publish(&context, command).await?,
         Command::Pull(args) => return Box::pin(pull::run(&context, args)).await,
+        Command::Watch => watch::watch(&context).await?,
         Command::Events(filter) => operate::events(&context, filter).await?,
         Command::Ban(command) => operate::ban(&context, command).await?,
         Command::Backup { file } => upkeep::backup(&context, &file).await?,

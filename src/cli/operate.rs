@@ -19,7 +19,7 @@ const EVENT_COLUMNS: [&str; 7] =
     ["time", "kind", "client_no", "username", "path", "upload_id", "detail"];
 
 /// Who decides: the person at the terminal.
-fn operator() -> String {
+pub(super) fn operator() -> String {
     std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))
         .unwrap_or_else(|_| "operator".to_owned())

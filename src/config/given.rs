@@ -25,6 +25,15 @@ pub(super) enum Raw {
 }
 
 impl Raw {
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(_) | Self::Switch(_) | Self::List(_) | Self::Table | Self::Other(_) => {
+                None
+            }
+        }
+    }
+
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",

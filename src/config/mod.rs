@@ -219,7 +219,8 @@ pub struct Admin {
 /// `[scan]` (spec section 4).
 #[derive(Debug, Clone)]
 pub struct Scan {
-    pub clamd: ClamdAddress,
+    /// One or several; none is "off", only together with `accept_unscanned = true`.
+    pub clamd: Vec<ClamdAddress>,
     pub transport: Transport,
     /// Bytes scanned at once while the upload runs; from 1 MiB to 1 GiB.
     pub window: u64,
@@ -241,8 +242,6 @@ pub enum ClamdAddress {
     Unix(PathBuf),
     /// `host:port`, the host in brackets if it is an IPv6 address; resolved at each connect.
     Tcp(String),
-    /// Only together with `accept_unscanned = true`.
-    Off,
 }
 
 /// How bytes reach clamd (spec section 4, `scan.transport`).

@@ -100,6 +100,29 @@ impl Reader {
         Ok(parsed)
     }
 
+    /// One text, several with commas between them (as in the environment), or a list.
+    pub(super) fn parsed_some<T>(
+        &mut self,
+        key: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let default = Raw::Text(default.to_owned());
+        let value = self.take(key, &default)?;
+        let texts: Vec<&str> = match &value {
+            Raw::Text(text) => text.split(',').map(str::trim).collect(),
+            Raw::List(entries) if !entries.is_empty() => {
+                let texts: Option<Vec<&str>> = entries.iter().map(Raw::text).collect();
+                texts.ok_or_else(|| self.wrong_type(key, &value, &default))?
+            }
+            Raw::List(_) | Raw::Number(_) | Raw::Switch(_) | Raw::Table | Raw::Other(_) => {
+                return Err(self.wrong_type(key, &value, &default));
+            }
+        };
+        let parsed: Result<Vec<T>, String> = texts.into_iter().map(parse).collect();
+        parsed.map_err(|problem| self.refuse(key, problem))
+    }
+
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &str,

@@ -167,10 +167,11 @@ fn first_open(listen: &[SocketAddr]) -> Option<&SocketAddr> {
 
 fn scan(reader: &mut Reader) -> Result<Scan, ConfigError> {
     let base = reader.base().to_owned();
+    let named = reader.parsed_some("scan.clamd", "unix:/run/clamav/clamd.ctl", |text| {
+        value::clamd_address(text, &base)
+    })?;
     let scan = Scan {
-        clamd: reader.parsed("scan.clamd", "unix:/run/clamav/clamd.ctl", |text| {
-            value::clamd_address(text, &base)
-        })?,
+        clamd: clamds(reader, named)?,
         transport: reader.choice(
             "scan.transport",
             "auto",
@@ -201,18 +202,38 @@ fn scan(reader: &mut Reader) -> Result<Scan, ConfigError> {
         pending_max: reader.size("scan.pending_max", "50GiB", 0..=u64::MAX)?,
         quarantine: reader.switch("scan.quarantine", true)?,
     };
-    match scan.clamd {
-        ClamdAddress::Off if !scan.accept_unscanned => Err(reader.refuse(
+    let is_remote = |address: &ClamdAddress| matches!(address, ClamdAddress::Tcp(_));
+    if scan.clamd.is_empty() && !scan.accept_unscanned {
+        return Err(reader.refuse(
             "scan.clamd",
             "\"off\" lets files pass without a virus scan; \
              set scan.accept_unscanned = true as well, or name the address of clamd",
-        )),
-        ClamdAddress::Tcp(_) if scan.transport == Transport::Fildes => Err(reader.refuse(
+        ));
+    }
+    if scan.transport == Transport::Fildes && scan.clamd.iter().any(is_remote) {
+        return Err(reader.refuse(
             "scan.transport",
             "\"fildes\" passes descriptors and needs a clamd at unix:; \
              write auto or instream for one at tcp:",
-        )),
-        ClamdAddress::Unix(_) | ClamdAddress::Tcp(_) | ClamdAddress::Off => Ok(scan),
+        ));
+    }
+    Ok(scan)
+}
+
+/// Addresses, each once; or `off` alone.
+fn clamds(
+    reader: &Reader,
+    named: Vec<Option<ClamdAddress>>,
+) -> Result<Vec<ClamdAddress>, ConfigError> {
+    let is_off = named.iter().any(Option::is_none);
+    let named: Vec<ClamdAddress> = named.into_iter().flatten().collect();
+    if is_off && !named.is_empty() {
+        return Err(reader.refuse("scan.clamd", "\"off\" stands alone, or not at all"));
+    }
+    match named.iter().enumerate().find(|(i, address)| named.iter().take(*i).any(|a| a == *address))
+    {
+        Some(_) => Err(reader.refuse("scan.clamd", "names one clamd twice; remove one")),
+        None => Ok(named),
     }
 }
 

@@ -66,7 +66,7 @@ fn defaults_are_those_of_the_specification() {
     assert!(!config.sftp.legacy_algorithms);
     assert_eq!(config.sftp.host_key_dir, Path::new("/srv/certs"));
     let scan = config.scan;
-    assert_eq!(scan.clamd, ClamdAddress::Unix(PathBuf::from("/run/clamav/clamd.ctl")));
+    assert_eq!(scan.clamd, [ClamdAddress::Unix(PathBuf::from("/run/clamav/clamd.ctl"))]);
     assert_eq!(scan.transport, Transport::Auto);
     assert_eq!(scan.window, 16_777_216);
     assert!(!scan.accept_unscanned && scan.quarantine);
@@ -110,7 +110,7 @@ fn defaults_of_portal_and_limits_are_those_of_the_specification() {
 fn paths_are_relative_to_the_file() {
     let config = accepted("data_dir = \"d\"\n[scan]\nclamd = \"unix:c.ctl\"").config;
     assert_eq!(config.data_dir, Path::new("/etc/shop/d"));
-    assert_eq!(config.scan.clamd, ClamdAddress::Unix(PathBuf::from("/etc/shop/c.ctl")));
+    assert_eq!(config.scan.clamd, [ClamdAddress::Unix(PathBuf::from("/etc/shop/c.ctl"))]);
     assert_eq!(accepted("data_dir = \"/var/p\"").config.data_dir, Path::new("/var/p"));
     let loaded = read("", &[("PTPORTAL_LOG__FILE", "log/p.log")]).unwrap();
     assert_eq!(loaded.config.log.file, Some(PathBuf::from("/etc/shop/log/p.log")));

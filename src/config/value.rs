@@ -230,7 +230,8 @@ pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     })
 }
 
-pub(super) fn clamd_address(text: &str, base: &Path) -> Result<ClamdAddress, String> {
+/// None is `off`.
+pub(super) fn clamd_address(text: &str, base: &Path) -> Result<Option<ClamdAddress>, String> {
     let wrong = || {
         format!(
             "{} is not an address of clamd; \
@@ -239,10 +240,10 @@ pub(super) fn clamd_address(text: &str, base: &Path) -> Result<ClamdAddress, Str
         )
     };
     if text == "off" {
-        return Ok(ClamdAddress::Off);
+        return Ok(None);
     }
     if let Some(socket) = text.strip_prefix("unix:") {
-        return path(socket, base).map(ClamdAddress::Unix).map_err(|_| wrong());
+        return path(socket, base).map(|path| Some(ClamdAddress::Unix(path))).map_err(|_| wrong());
     }
     let address = text.strip_prefix("tcp:").ok_or_else(wrong)?;
     let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
@@ -252,7 +253,7 @@ pub(super) fn clamd_address(text: &str, base: &Path) -> Result<ClamdAddress, Str
     if !has_host || !has_port || (host.contains(':') && !is_ipv6) {
         return Err(wrong());
     }
-    Ok(ClamdAddress::Tcp(address.to_owned()))
+    Ok(Some(ClamdAddress::Tcp(address.to_owned())))
 }
 
 /// Never repeats a password in its problem.

@@ -11,6 +11,7 @@ pub mod batches;
 pub mod clients;
 pub mod clock;
 pub mod deliveries;
+pub mod desk;
 pub mod dump;
 pub mod entries;
 pub mod events;
@@ -24,6 +25,7 @@ pub mod numbers;
 pub mod orders;
 pub mod published;
 pub mod retention;
+pub mod sessions;
 pub mod templates;
 pub mod tokens;
 pub mod uploads;
@@ -51,6 +53,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "portal", include_str!("../../migrations/0002_portal.sql")),
     (3, "workflow", include_str!("../../migrations/0003_workflow.sql")),
     (4, "queues", include_str!("../../migrations/0004_queues.sql")),
+    (5, "servers", include_str!("../../migrations/0005_servers.sql")),
 ];
 
 /// Which database stands behind the pool; only locking and settings differ.

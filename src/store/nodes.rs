@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::Row;
+use sqlx::{FromRow, Row};
 
 use super::Result;
 use super::clients::Db;
@@ -10,6 +10,20 @@ use crate::domain::time::Timestamp;
 
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 pub const DEAD_AFTER: Duration = Duration::from_secs(20);
+
+/// One server process.
+#[derive(Debug, Clone, FromRow)]
+pub struct NodeRow {
+    pub id: String,
+    pub host: String,
+    pub pid: i64,
+    pub heartbeat: i64,
+}
+
+/// Every server that has not signed off, oldest first.
+pub async fn rows(db: impl Db<'_>) -> Result<Vec<NodeRow>> {
+    sqlx::query_as("SELECT id, host, pid, heartbeat FROM nodes ORDER BY id").fetch_all(db).await
+}
 
 pub async fn insert(db: impl Db<'_>, id: &str, host: &str, pid: u32, now: Timestamp) -> Result<()> {
     sqlx::query("INSERT INTO nodes (id, host, pid, heartbeat, created, updated) VALUES ($1, $2, $3, $4, $4, $4)")

@@ -3,80 +3,13 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::instance::{IN, Instance, Setup, free_port};
-use crate::support::{TempDir, eventually};
-
-/// A PostgreSQL of the test's own, which may be stopped.
-struct Postgres {
-    dir: TempDir,
-    port: u16,
-    server: Option<Child>,
-}
-
-impl Postgres {
-    fn start() -> Self {
-        let (dir, port) = (TempDir::new("ownpg"), free_port());
-        let chown = Command::new("chown").arg("postgres").arg(dir.path()).status();
-        let is_root = chown.is_ok_and(|status| status.success());
-        let mut own = Self { dir, port, server: None };
-        let made = own
-            .tool("initdb", is_root)
-            .args(["-A", "trust", "-U", "ptportal", "--no-sync", "-D", "data"])
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        own.up();
-        own
-    }
-
-    fn tool(&self, name: &str, is_root: bool) -> Command {
-        let listed = std::fs::read_dir("/usr/lib/postgresql").unwrap();
-        let newest = listed.map(|e| e.unwrap().path()).max().unwrap();
-        let program = newest.join("bin").join(name);
-        let mut command = if is_root {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "postgres", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        command.current_dir(self.dir.path()).stdin(Stdio::null());
-        command
-    }
-
-    fn up(&mut self) {
-        let options = format!(
-            "-p {} -k {} -c listen_addresses=127.0.0.1",
-            self.port,
-            self.dir.path().display()
-        );
-        let log = self.dir.path().join("data/log");
-        let mut command = self.tool("pg_ctl", true);
-        command.args(["-D", "data", "-w", "-l"]).arg(log).args(["-o", &options, "start"]);
-        let started = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-        assert!(started.success());
-        self.server = None;
-    }
-
-    fn down(&self) {
-        let mut command = self.tool("pg_ctl", true);
-        command.args(["-D", "data", "-m", "immediate", "stop"]).stdout(Stdio::null()).status().ok();
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://ptportal@127.0.0.1:{}/postgres", self.port)
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.down();
-    }
-}
+use crate::support::eventually;
+use crate::support::instance::{IN, Instance, Setup};
+use crate::support::postgres::Postgres;
 
 #[test]
 fn a_postgresql_that_stops_and_comes_back_loses_nothing_accepted() {
-    let mut postgres = Postgres::start();
+    let postgres = Postgres::start();
     let portal =
         Setup::new().set("database", "url", &format!("\"{}\"", postgres.url())).start("pgdown");
     portal.put("vorher.bin", b"before").well();

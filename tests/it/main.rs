@@ -50,6 +50,7 @@ mod publish;
 mod pull;
 mod retention;
 mod scanning;
+mod servers;
 mod shares;
 mod siege;
 mod soak;

@@ -66,14 +66,31 @@ fn a_scanner_is_switched_off_only_on_purpose() {
         &["ptportal.toml:2: scan.clamd", "accept_unscanned = true"],
     );
     let off = accepted("[scan]\nclamd = \"off\"\naccept_unscanned = true").config.scan;
-    assert_eq!(off.clamd, ClamdAddress::Off);
+    assert_eq!(off.clamd, []);
+}
+
+#[test]
+fn several_clamds_are_a_list_each_once() {
+    let two = [ClamdAddress::Unix("/run/c".into()), ClamdAddress::Tcp("h:3310".to_owned())];
+    let list = accepted("[scan]\nclamd = [\"unix:/run/c\", \"tcp:h:3310\"]").config.scan;
+    assert_eq!(list.clamd, two);
+    let line = accepted("[scan]\nclamd = \"unix:/run/c, tcp:h:3310\"").config.scan;
+    assert_eq!(line.clamd, two);
+    check_error("[scan]\nclamd = [\"tcp:h:1\", \"tcp:h:1\"]", &["twice"]);
+    check_error("[scan]\naccept_unscanned = true\nclamd = [\"off\", \"tcp:h:1\"]", &["alone"]);
+    check_error("[scan]\nclamd = []", &["scan.clamd"]);
+    check_error("[scan]\nclamd = [1]", &["scan.clamd"]);
+    check_error(
+        "[scan]\ntransport = \"fildes\"\nclamd = [\"unix:/run/c\", \"tcp:h:1\"]",
+        &["scan.transport"],
+    );
 }
 
 #[test]
 fn the_address_of_clamd_is_checked() {
     for host in ["127.0.0.1", "[::1]", "clamd.example.org"] {
         let scan = accepted(&format!("[scan]\nclamd = \"tcp:{host}:3310\"")).config.scan;
-        assert_eq!(scan.clamd, ClamdAddress::Tcp(format!("{host}:3310")));
+        assert_eq!(scan.clamd, [ClamdAddress::Tcp(format!("{host}:3310"))]);
     }
     for wrong in ["", "unix:", "tcp:", "tcp::3310", "tcp:h", "tcp:h:0", "tcp:::1:3310", "/run/c"] {
         check_error(&format!("[scan]\nclamd = \"{wrong}\""), &["is not an address of clamd"]);

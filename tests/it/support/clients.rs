@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::instance::{IN, Instance, PASSWORD, USER};
 
-const NO_QUESTIONS: [&str; 6] = [
+pub(crate) const NO_QUESTIONS: [&str; 6] = [
     "-oStrictHostKeyChecking=no",
     "-oUserKnownHostsFile=/dev/null",
     "-oLogLevel=ERROR",

@@ -152,6 +152,47 @@ impl Instance {
         instance
     }
 
+    /// A second server on the same database and data folder, with ports and a log of its own.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        let dir = TempDir::new(name);
+        let own = |name: &str| self.file(name).display().to_string();
+        let mut text = std::fs::read_to_string(self.file("ptportal.toml")).unwrap();
+        let [port, ftps_port, admin_port, web_port, api_port] = [(); 5].map(|()| free_port());
+        for (old, new) in [
+            (self.port, port),
+            (self.ftps_port, ftps_port),
+            (self.admin_port, admin_port),
+            (self.web_port, web_port),
+            (self.api_port, api_port),
+        ] {
+            text = text.replace(&format!("127.0.0.1:{old}\""), &format!("127.0.0.1:{new}\""));
+        }
+        text = text.replace("root = \"hotfolder\"", &format!("root = {:?}", own("hotfolder")));
+        text = text.replace("[sftp]\n", &format!("[sftp]\nhost_key_dir = {:?}\n", own("certs")));
+        let (certificate, key) = (own("certs/server.crt"), own("certs/server.key"));
+        let files = format!("[ftps]\ncertificate = {certificate:?}\nprivate_key = {key:?}\n");
+        text = text.replace("[ftps]\n", &files);
+        let text = format!("data_dir = {:?}\n{text}", own("data"));
+        std::fs::write(dir.path().join("ptportal.toml"), text).unwrap();
+        for name in ["id", "id.pub"] {
+            std::fs::copy(self.file(name), dir.path().join(name)).unwrap();
+        }
+        let (server, clamd, environment) = (None, None, self.environment.clone());
+        let mut second = Self {
+            dir,
+            port,
+            ftps_port,
+            admin_port,
+            web_port,
+            api_port,
+            server,
+            clamd,
+            environment,
+        };
+        second.serve();
+        second
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

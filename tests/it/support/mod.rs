@@ -6,6 +6,7 @@ pub(crate) mod disk;
 pub(crate) mod http;
 pub(crate) mod instance;
 pub(crate) mod orders;
+pub(crate) mod postgres;
 pub(crate) mod receiver;
 pub(crate) mod smtp;
 pub(crate) mod tls;
