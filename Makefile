@@ -23,10 +23,12 @@ soak: ## 30 minutes of 20 customers through kills and faults, then invariants I1
 
 bench: ## Beside OpenSSH's sshd, vsftpd and ProFTPD: speed, CPU, memory of the fronts; beside clamd: time to the answer
 	tests/with-services cargo build --release --locked
-	deploy/packages proftpd-core proftpd-mod-crypto
+	deploy/packages proftpd-core proftpd-mod-crypto proftpd-mod-clamav
 	benches/front.py
 	benches/ftps.py
 	benches/verdict.py
+	benches/scale.py
+	benches/virus.py
 
 lint: ## Formatting and lints only
 	cargo fmt --check

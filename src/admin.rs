@@ -18,13 +18,18 @@ struct Admin {
     numbers: PrometheusHandle,
 }
 
-/// Serves the listeners until shutdown.
-pub fn serve(app: &Arc<App>, listeners: Vec<TcpListener>, numbers: &PrometheusHandle) {
+/// Serves the listeners until shutdown; `page` is the operators' page, where that is switched on.
+pub fn serve(
+    app: &Arc<App>,
+    listeners: Vec<TcpListener>,
+    numbers: &PrometheusHandle,
+    page: &Router,
+) {
     for listener in listeners {
         let admin = Admin { app: Arc::clone(app), numbers: numbers.clone() };
-        let stop = app.stop.clone();
+        let (stop, page) = (app.stop.clone(), page.clone());
         app.tasks.spawn(async move {
-            let served = axum::serve(listener, router(admin))
+            let served = axum::serve(listener, router(admin).merge(page))
                 .with_graceful_shutdown(stop.cancelled_owned())
                 .await;
             if let Err(error) = served {

@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 
 use crate::domain::time::Timestamp;
 
@@ -55,7 +57,10 @@ pub struct Certificate {
 /// What an operator wants to know of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validity {
+    pub begins: Timestamp,
     pub expires: Timestamp,
+    /// Lower case.
+    pub names: Vec<String>,
     pub is_self_signed: bool,
     /// SHA-256 in hex with colons, as clients show it.
     pub fingerprint: String,
@@ -66,6 +71,17 @@ impl Validity {
     #[must_use]
     pub fn days_left(&self, now: Timestamp) -> i64 {
         self.expires.0.saturating_sub(now.0).div_euclid(24 * 3600 * 1000)
+    }
+
+    /// Whether it is time for another one: less than a third of its life is left, it does not hold one of the names, or it
+    /// is one of our own making.
+    #[must_use]
+    pub fn wants_renewal(&self, names: &[String], now: Timestamp) -> bool {
+        let life = self.expires.0.saturating_sub(self.begins.0);
+        let left = self.expires.0.saturating_sub(now.0);
+        self.is_self_signed
+            || left.saturating_mul(3) < life
+            || !names.iter().all(|name| self.names.contains(&name.to_lowercase()))
     }
 }
 
@@ -146,7 +162,9 @@ fn read(chain: &Path, private_key: &Path) -> Result<Current, CertificateError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
         .map_err(|e| wrong(chain, format!("is not a certificate: {e}")))?;
     let validity = Validity {
+        begins: Timestamp(parsed.validity().not_before.timestamp().saturating_mul(1000)),
         expires: Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000)),
+        names: names_of(&parsed),
         is_self_signed: parsed.subject() == parsed.issuer(),
         fingerprint: fingerprint(leaf),
     };
@@ -162,6 +180,14 @@ fn read(chain: &Path, private_key: &Path) -> Result<Current, CertificateError> {
     let key = CertifiedKey::from_der(certificates, key, &provider)
         .map_err(|e| wrong(private_key, format!("does not go with {}: {e}", chain.display())))?;
     Ok(Current { key: Arc::new(key), validity, stamp })
+}
+
+fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let dns = names.value.general_names.iter().filter_map(|name| {
+        if let GeneralName::DNSName(name) = name { Some(name.to_lowercase()) } else { None }
+    });
+    dns.collect()
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
@@ -230,6 +256,14 @@ mod tests {
         let first = made(&dir).validity();
         assert!(first.is_self_signed);
         assert_eq!(first.days_left(NOW), 3650);
+        assert_eq!(first.names, ["ftp.example"]);
+        let bought = Validity { is_self_signed: false, ..first.clone() };
+        let ours = ["FTP.example".to_owned()];
+        assert!(first.wants_renewal(&ours, NOW), "one of our own");
+        assert!(!bought.wants_renewal(&ours, NOW));
+        assert!(bought.wants_renewal(&["other.example".to_owned()], NOW));
+        let late = NOW.plus(LASTS.mul_f64(0.7));
+        assert!(bought.wants_renewal(&ours, late));
         let mode = fs::metadata(dir.join("server.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let bytes = fs::read(dir.join("server.crt")).unwrap();

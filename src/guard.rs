@@ -198,6 +198,17 @@ impl Guard {
         }
     }
 
+    /// A connection is not served. An operator who looks for a customer finds it once a minute for each address; a flood
+    /// fills no log.
+    pub fn tell_denied(&self, peer: IpAddr, denied: Denied) {
+        let reason = denied.as_str();
+        if self.is_worth_a_line(peer) {
+            tracing::info!(%peer, reason, "connection not served");
+        } else {
+            tracing::debug!(%peer, reason, "connection not served");
+        }
+    }
+
     /// A password was rejected. An address with a live good session is never banned.
     pub async fn note_failure(&self, peer: IpAddr) {
         let limits = self.app.limits();

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use crate::app::App;
-use crate::domain::account::Network;
+use crate::domain::account::{Language, Network};
 use crate::guard::{Guard, Ticket};
 use crate::{listen, steps};
 
@@ -108,7 +108,7 @@ async fn connection(service: Arc<HttpService>, stream: TcpStream, peer: SocketAd
     let ticket = match admitted {
         Ok(ticket) => ticket,
         Err(denied) => {
-            tracing::debug!(peer = %address, reason = denied.as_str(), "connection not served");
+            service.guard.tell_denied(address, denied);
             return;
         }
     };
@@ -218,6 +218,30 @@ fn short(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
+/// The first language of Accept-Language that we speak (RFC 9110 section 12.5.4).
+#[must_use]
+pub fn accepted_language(headers: &HeaderMap) -> Option<Language> {
+    let text = headers.get(header::ACCEPT_LANGUAGE)?.to_str().ok()?;
+    let mut offers: Vec<(f32, Language)> = text
+        .split(',')
+        .filter_map(|offer| {
+            let mut parts = offer.trim().split(';');
+            let tag = parts.next()?.trim().to_lowercase();
+            let weight = parts.find_map(|p| p.trim().strip_prefix("q=")?.parse::<f32>().ok());
+            let language = match tag.split('-').next()? {
+                "de" => Language::De,
+                "en" => Language::En,
+                _ => return None,
+            };
+            let weight = weight.unwrap_or(1.0);
+            (weight > 0.0).then_some((weight, language))
+        })
+        .collect();
+    // Stable: of equal weights the first counts.
+    offers.sort_by(|a, b| b.0.total_cmp(&a.0));
+    offers.first().map(|(_, language)| *language)
+}
+
 /// The last address in X-Forwarded-For that is no proxy of ours: what stands before it, the caller may have written.
 fn forwarded(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
     let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
@@ -266,5 +290,20 @@ mod tests {
         check(&["192.0.2.1, nonsense"], None);
         check(&["10.0.0.1"], None);
         check(&[], None);
+    }
+
+    #[test]
+    fn the_language_is_the_first_that_we_speak() {
+        let check = |text: &str, expect: Option<Language>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_LANGUAGE, text.parse().unwrap());
+            assert_eq!(accepted_language(&headers), expect, "{text}");
+        };
+        check("de-DE,de;q=0.9,en;q=0.8", Some(Language::De));
+        check("en-GB,en;q=0.9,de;q=0.8", Some(Language::En));
+        check("fr, en;q=0.3, de;q=0.7", Some(Language::De));
+        check("fr", None);
+        check("de;q=0, en;q=x", Some(Language::En));
+        check(";;;,,,", None);
     }
 }

@@ -14,6 +14,7 @@
 //! | [`vault`] | the data folder: spool, sealed content, quarantine |
 //! | [`clamd`] | clamd: scans, strict replies, canaries |
 //! | [`hotfolder`] | the print shop's share |
+//! | [`acme`] | a certificate authority that speaks ACME |
 //! | [`certificate`] | the TLS certificate: read, made, reloaded |
 //! | [`remote`] | the portal at the other end of a pull |
 //! | [`process`], [`webhook`] | programs of the print shop; signed calls to other systems |
@@ -26,6 +27,8 @@
 //! | [`api`] | FRONT the order API |
 //! | [`http`], [`tls`] | what stands before pages and API: connections, limits, who is calling; the certificate |
 //! | [`admin`] | FRONT metrics, health and readiness, never public |
+//! | [`challenge`] | FRONT what a certificate authority asks |
+//! | [`desk`] | FRONT the operators' page, on the admin address |
 //! | [`guard`], [`listen`] | what stands before every front: sockets, limits and bans |
 //! | [`serve`] | start and stop order |
 //! | [`cli`] | FRONT the commands |
@@ -69,13 +72,16 @@
 //! dead process: a file in `vault/` was complete (its scan goes on), a file in `spool/` was not (`incomplete`,
 //! resumable). Deliveries in `placing` look for their temporary file: there means rename now, gone means it has happened.
 
+pub mod acme;
 pub mod admin;
 pub mod api;
 pub mod app;
 pub mod certificate;
+pub mod challenge;
 pub mod clamd;
 pub mod cli;
 pub mod config;
+pub mod desk;
 pub mod domain;
 pub mod ftps;
 pub mod guard;

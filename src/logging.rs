@@ -283,6 +283,7 @@ pub fn event(event: &Event) {
                 run = text("run"),
                 files = text("files"),
                 transport = text("transport"),
+                clamd = text("clamd"),
                 "{}",
                 sentence(event.kind)
             )
@@ -301,7 +302,7 @@ mod tests {
         let kinds = EventKind::ALL.iter().copied().filter(|kind| is_warning(*kind));
         let words: Vec<String> = kinds.map(|kind| format!("| `{}` |", kind.as_str())).collect();
         assert!(words.len() > 10, "{words:?}");
-        for text in [include_str!("../docs/alarms.md"), include_str!("../docs/alarme.md")] {
+        for text in [include_str!("../docs/en/alarms.md"), include_str!("../docs/de/alarme.md")] {
             for word in &words {
                 assert!(text.contains(word), "{word} is not explained");
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use axum::Router;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,13 +19,15 @@ use crate::app::{App, Clock, HostKey, new_id, recovery, workers};
 use crate::config::{Config, client_ini};
 use crate::guard::Guard;
 use crate::hotfolder::Hotfolder;
-use crate::store::{Store, nodes};
+use crate::store::{self, Store, nodes};
 use crate::vault::{self, Vault};
 use crate::webhook::Caller;
-use crate::{admin, api, ftps, listen, metering, sftp, tls, web};
+use crate::{admin, api, challenge, desk, ftps, listen, metering, sftp, tls, web};
 
 /// Connections may finish their transfers for 30 s; what then still runs is cut.
 const LAST_WAIT: Duration = Duration::from_secs(40);
+/// For the start of another server.
+const START_WAIT: Duration = Duration::from_secs(120);
 /// For the lock of a server that has just ended.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 const LOCK_LOOK: Duration = Duration::from_millis(50);
@@ -39,14 +42,22 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         .with_context(|| format!("data_dir {}", data_dir.display()))?;
     let sqlite = data_dir.join("ptportal.db");
     let store = Store::open(&config.database.url, &sqlite).await.context("database")?;
-    store.migrate().await.context("database")?;
+    if let Err(error) = store.migrate().await {
+        if let Some(version) = store::newer_version(&error) {
+            anyhow::bail!(
+                "database: a newer version of ptportal has changed it (migration {version}); install that one, or restore a backup of before"
+            );
+        }
+        return Err(error).context("database");
+    }
     let vault =
         Vault::open(&data_dir).with_context(|| format!("data_dir {}", data_dir.display()))?;
     let node = new_id(clock());
     let hotfolder = match &config.hotfolder.root {
         None => None,
         Some(root) => {
-            let share = Hotfolder::open(root, &data_dir.join("share-id"), node.as_str())?;
+            let (id, modes) = (data_dir.join("share-id"), config.hotfolder.modes);
+            let share = Hotfolder::open(root, &id, node.as_str(), modes)?;
             Some(Arc::new(share))
         }
     };
@@ -105,6 +116,7 @@ pub async fn run(
     check_folders(&config)?;
     raise_descriptor_limit(&config);
     let _lock = lock(&config, is_sqlite).await?;
+    let starting = lock_start(&config).await?;
     let keys = sftp::keys::load_or_make(
         &config.sftp.host_key_dir,
         &config.data_dir.join("host-keys"),
@@ -125,16 +137,23 @@ pub async fn run(
     let ftps_listeners = ftps::bind(&app).await?;
     let web_listeners = listen::bind("web.listen", &app.config.web.listen).await?;
     let api_listeners = listen::bind("api.listen", &app.config.api.listen).await?;
+    let acme_listeners = listen::bind("acme.listen", &app.config.acme.listen).await?;
     let certificate = tls::certificate(&app)?;
+    drop(starting);
     workers::start(&app);
     let guard = Guard::new(Arc::clone(&app));
     app.tasks.spawn(Arc::clone(&guard).follow_bans());
     sftp::serve(&app, &guard, sftp_listeners, keys);
-    admin::serve(&app, admin_listeners, &numbers);
+    let page = if app.config.admin.page { desk::router(&app)? } else { Router::new() };
+    admin::serve(&app, admin_listeners, &numbers, &page);
     web::serve(&app, &guard, web_listeners, certificate.clone())?;
     api::serve(&app, &guard, api_listeners, certificate.as_ref())?;
     if let Some(certificate) = certificate {
         app.tasks.spawn(tls::follow(Arc::clone(&app), Arc::clone(&certificate)));
+        if !app.config.acme.domains.is_empty() {
+            challenge::serve(&app, &guard, acme_listeners);
+            app.tasks.spawn(tls::renew(Arc::clone(&app), Arc::clone(&certificate)));
+        }
         if let Some(listeners) = ftps_listeners {
             ftps::serve(&app, &guard, listeners, certificate)?;
         }
@@ -185,6 +204,16 @@ async fn lock(config: &Config, is_exclusive: bool) -> anyhow::Result<vault::Data
             ),
         }
     }
+}
+
+/// Several servers on one data folder make what is missing one after the other.
+async fn lock_start(config: &Config) -> anyhow::Result<vault::DataLock> {
+    let dir = config.data_dir.clone();
+    let locked = tokio::task::spawn_blocking(move || vault::lock_start(&dir));
+    let locked = tokio::time::timeout(START_WAIT, locked).await;
+    let locked =
+        locked.context("another server on this data_dir does not come to the end of its start")?;
+    Ok(locked??)
 }
 
 async fn shut_down(app: &Arc<App>) {

@@ -7,11 +7,18 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio_rustls::TlsAcceptor;
 
+use crate::acme::Files;
 use crate::app::App;
-use crate::certificate::{Certificate, CertificateError, WARN_DAYS};
+use crate::certificate::{self, Certificate, WARN_DAYS};
+use crate::store::leases;
 
 /// How often the certificate's files are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
+
+/// How often it is asked whether the certificate wants to be renewed, and after an attempt.
+const RENEW: Duration = Duration::from_secs(6 * 3600);
+const RENEW_AGAIN: Duration = Duration::from_secs(3600);
+const RENEW_LEASE: &str = "acme";
 
 /// How often a certificate that expires soon is spoken of.
 const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
@@ -20,7 +27,7 @@ const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 ///
 /// # Errors
 /// When it cannot be used.
-pub fn certificate(app: &App) -> Result<Option<Arc<Certificate>>, CertificateError> {
+pub fn certificate(app: &App) -> anyhow::Result<Option<Arc<Certificate>>> {
     if !app.config.needs_certificate() {
         return Ok(None);
     }
@@ -31,8 +38,63 @@ pub fn certificate(app: &App) -> Result<Option<Arc<Certificate>>, CertificateErr
     names.push(web.base_url.host().to_owned());
     names.sort();
     names.dedup();
+    if !app.config.acme.domains.is_empty() {
+        mend(app)?;
+    }
     let read = Certificate::load_or_make(&ftps.certificate, &ftps.private_key, names, app.now())?;
     Ok(Some(Arc::new(read)))
+}
+
+/// A new pair was put in place, and the process ended between its two files.
+fn mend(app: &App) -> anyhow::Result<()> {
+    let (files, ftps) = (Files::below(&app.config.data_dir), &app.config.ftps);
+    if certificate::inspect(&ftps.certificate, &ftps.private_key).is_err()
+        && let Some(pair) = files.pair()
+    {
+        files.put(&pair, (&ftps.certificate, &ftps.private_key))?;
+    }
+    Ok(())
+}
+
+/// Gets the certificate from the authority of `[acme]`, and another before it expires; one server does it for all.
+pub async fn renew(app: Arc<App>, certificate: Arc<Certificate>) {
+    let acme = &app.config.acme;
+    loop {
+        let mut pause = RENEW;
+        if certificate.validity().wants_renewal(&acme.domains, app.now()) {
+            match obtain(&app).await {
+                Ok(true) => {
+                    tracing::info!(domains = acme.domains.join(", "), "a new certificate is there")
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        domains = acme.domains.join(", "),
+                        "no certificate could be got, tried again in an hour; does port 80 of these names lead here?"
+                    );
+                }
+            }
+            pause = RENEW_AGAIN;
+        }
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// False when another server is at it.
+async fn obtain(app: &App) -> anyhow::Result<bool> {
+    let now = app.now();
+    let lease = (app.node.as_str(), now.plus(RENEW_AGAIN));
+    if !leases::take(app.store.db(), RENEW_LEASE, lease, now).await? {
+        return Ok(false);
+    }
+    let (files, ftps) = (Files::below(&app.config.data_dir), &app.config.ftps);
+    let pair = files.obtain(&app.config.acme).await?;
+    files.install(&pair, (&ftps.certificate, &ftps.private_key))?;
+    Ok(true)
 }
 
 /// TLS of pages and API, where it is switched on: HTTP/1.1 only, so that nothing that speaks another protocol is led here
@@ -57,8 +119,11 @@ pub fn https(
 pub async fn follow(app: Arc<App>, certificate: Arc<Certificate>) {
     let mut warned: Option<Instant> = None;
     loop {
-        let days_left = certificate.validity().days_left(app.now());
-        if days_left <= WARN_DAYS && warned.is_none_or(|at| at.elapsed() >= WARN_AGAIN) {
+        let validity = certificate.validity();
+        let days_left = validity.days_left(app.now());
+        let domains = &app.config.acme.domains;
+        let is_due = domains.is_empty() || validity.wants_renewal(domains, app.now());
+        if is_due && days_left <= WARN_DAYS && warned.is_none_or(|at| at.elapsed() >= WARN_AGAIN) {
             warned = Some(Instant::now());
             tracing::warn!(
                 days_left,

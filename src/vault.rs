@@ -62,6 +62,19 @@ pub fn lock(data_dir: &Path, exclusive: bool) -> io::Result<DataLock> {
     Ok(DataLock { _file: file })
 }
 
+/// Waits until no other process starts on this data folder: the first start makes keys, certificate and marker, and two that
+/// start together must not both. Blocks.
+///
+/// # Errors
+/// What the file system says.
+pub fn lock_start(data_dir: &Path) -> io::Result<DataLock> {
+    make_private_dir(data_dir)?;
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(data_dir.join("start.lock"))?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    Ok(DataLock { _file: file })
+}
+
 impl Vault {
     /// Opens (and at the very first time makes) the folders.
     ///

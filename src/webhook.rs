@@ -2,6 +2,7 @@
 //!
 //! No redirect is followed, so an answer cannot send the call elsewhere; what is read of an answer is bounded.
 
+use anyhow::Context as _;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -48,7 +49,8 @@ impl Caller {
             .timeout(WHOLE)
             .no_proxy()
             .user_agent(concat!("ptportal/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .build()
+            .context("webhooks need the certificates of authorities; install ca-certificates")?;
         Ok(Self(client))
     }
 

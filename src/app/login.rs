@@ -91,7 +91,7 @@ impl App {
         let is_right = self.passwords.is_right(stored, password).await;
         match row {
             Some(row) if is_right => Ok(row),
-            Some(row) => Err(self.reject(door, &row.username, "wrong password").await),
+            Some(row) => Err(self.reject_account(door, &row, "wrong password").await),
             None => Err(self.reject(door, user, "unknown account").await),
         }
     }
@@ -154,8 +154,15 @@ impl App {
         let known = self.knows_key(user, fingerprint).await;
         match row {
             Some(row) if known => self.admit(&row, door).await,
-            Some(_) | None => Err(self.reject(door, user, "unknown key").await),
+            Some(row) => Err(self.reject_account(door, &row, "unknown key").await),
+            None => Err(self.reject(door, user, "unknown key").await),
         }
+    }
+
+    async fn reject_account(&self, door: Door, row: &AccountRow, reason: &str) -> LoginRefusal {
+        let event = event_at(door, &row.username, EventKind::LoginFailed).client(&row.client_no);
+        self.record(event.with("reason", reason)).await;
+        LoginRefusal::Rejected
     }
 
     async fn reject(&self, door: Door, user: &str, reason: &str) -> LoginRefusal {
@@ -222,7 +229,7 @@ impl App {
         };
         match noted.await {
             Ok(Noted::Stands) => Ok(()),
-            Ok(Noted::Changed) => Err(self.reject(door, &row.username, "account changed").await),
+            Ok(Noted::Changed) => Err(self.reject_account(door, row, "account changed").await),
             Ok(Noted::TooMany) => {
                 let language =
                     session.map_or(self.config.language, |(session, _)| session.language());

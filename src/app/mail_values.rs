@@ -49,9 +49,7 @@ impl App {
             None => None,
         };
         let folders = folders.unwrap_or_else(|| self.config.portal.folders.clone());
-        let port = |listen: &[std::net::SocketAddr]| {
-            listen.first().map(|address| address.port().to_string()).unwrap_or_default()
-        };
+        let port = |port: Option<u16>| port.map(|port| port.to_string()).unwrap_or_default();
         let minutes = self.config.portal.link_ttl.as_secs().div_euclid(60).max(1);
         let data_project = DataProject {
             project_no: mail.project_no.clone(),
@@ -68,8 +66,8 @@ impl App {
             portal_activation_link: links.again.clone(),
             portal_url: self.config.web.base_url.to_string(),
             portal_host: self.public_host(),
-            sftp_port: port(&self.config.sftp.listen),
-            ftps_port: port(&self.config.ftps.listen),
+            sftp_port: port(self.config.sftp_port()),
+            ftps_port: port(self.config.ftps_port()),
             host_key_fingerprint: self
                 .host_keys
                 .first()

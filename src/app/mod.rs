@@ -13,6 +13,7 @@ pub mod clients;
 mod content;
 pub mod control;
 mod data_mails;
+pub mod diagnosis;
 pub mod edit;
 pub mod follow;
 pub mod fsck;

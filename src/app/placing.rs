@@ -265,7 +265,15 @@ mod tests {
     #[tokio::test]
     async fn a_record_whose_answer_was_lost_is_no_proof_that_the_file_is_there() {
         let dir = std::env::temp_dir().join(format!("ptportal-placing-{}", std::process::id()));
-        let share = Arc::new(Hotfolder::open(&dir, &dir.with_extension("id"), "X").unwrap());
+        let share = Arc::new(
+            Hotfolder::open(
+                &dir,
+                &dir.with_extension("id"),
+                "X",
+                crate::hotfolder::Modes::default(),
+            )
+            .unwrap(),
+        );
         let ledger = Forgetful { share: Arc::clone(&share), recorded: Mutex::default() };
         let first = place(&share, &ledger, "ID.1", None).await;
         assert!(matches!(first, Err(Failed::Odd(_))));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::App;
 use super::scanner::{self, Asked};
 use super::scans::PER_ACCOUNT;
-use crate::clamd::scan_limit;
+use crate::clamd::{Address, scan_limit};
 use crate::store::{self, Kind, leases};
 
 /// A lease outlives its scan, unless the server dies.
@@ -49,8 +49,13 @@ pub(super) async fn find<'a>(
         if !shared {
             return Ok(Some(Place { app, asked, owner: None }));
         }
+        let name = match health.clamd.address() {
+            // Each machine has its own there.
+            local @ Address::Unix(_) => format!("scan/{}/{local}", app.host_name),
+            remote @ Address::Tcp(_) => format!("scan/{remote}"),
+        };
         for number in 0..slots {
-            if lease(format!("scan/{}/{number}", health.clamd.address())).await? {
+            if lease(format!("{name}/{number}")).await? {
                 return Ok(Some(Place { app, asked, owner: Some(owner) }));
             }
         }

@@ -245,7 +245,7 @@ async fn announce_away(app: &App, health: &Health, unproven: &Unproven) {
         let event = Event::new(EventKind::ScannerAway)
             .with("clamd", health.clamd.address().to_string())
             .with("reason", unproven.to_string())
-            .with("remedy", unproven.remedy());
+            .with("remedy", unproven.remedy().trim().replace("\n\n", " ").replace('\n', "; "));
         app.record(event).await;
     }
 }

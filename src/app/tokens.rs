@@ -102,4 +102,13 @@ impl App {
         tokens::note_use(self.store.db(), &row.id, self.now()).await?;
         Ok(Scope::parse(&row.scope))
     }
+
+    /// The name of a token of scope `admin`, by its hash; none when there is no such token (any more).
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn admin_token(&self, hash: &str) -> store::Result<Option<String>> {
+        let row = tokens::by_hash(self.store.db(), hash).await?;
+        Ok(row.filter(|row| Scope::parse(&row.scope) == Some(Scope::Admin)).map(|row| row.name))
+    }
 }

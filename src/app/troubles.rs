@@ -24,6 +24,8 @@ const CERTIFICATE_DAYS: i64 = 14;
 pub enum Kind {
     NoServer,
     ScannerAway,
+    /// One of several.
+    ScannerMissing,
     NotReady,
     Stuck,
     Unscanned,
@@ -54,6 +56,7 @@ impl Kind {
         match self {
             Self::NoServer => "no-server",
             Self::ScannerAway => "scanner-away",
+            Self::ScannerMissing => "scanner-missing",
             Self::NotReady => "not-ready",
             Self::Stuck => "deliveries-stuck",
             Self::Unscanned => "scans-in-vain",
@@ -76,7 +79,8 @@ impl Kind {
             | Self::Stuck
             | Self::Unscanned
             | Self::Certificate => true,
-            Self::Held
+            Self::ScannerMissing
+            | Self::Held
             | Self::PublishHeld
             | Self::Untaken
             | Self::HooksFailed
@@ -90,6 +94,8 @@ impl Kind {
             (Language::En, Self::NoServer) => "no server runs",
             (Language::De, Self::ScannerAway) => "Der Virenscanner ist nicht da",
             (Language::En, Self::ScannerAway) => "the virus scanner is away",
+            (Language::De, Self::ScannerMissing) => "Einer der Virenscanner ist nicht da",
+            (Language::En, Self::ScannerMissing) => "one of the virus scanners is away",
             (Language::De, Self::NotReady) => "Nicht bereit",
             (Language::En, Self::NotReady) => "not ready",
             (Language::De, Self::Stuck) => "Übergaben hängen",
@@ -124,6 +130,12 @@ impl Kind {
             }
             (Language::En, Self::ScannerAway) => {
                 "`systemctl status clamav-daemon`, then `ptportal check`. What is uploaded waits and is not lost."
+            }
+            (Language::De, Self::ScannerMissing) => {
+                "Auf seinem Rechner: `systemctl status clamav-daemon`. Die anderen prüfen weiter, nur langsamer."
+            }
+            (Language::En, Self::ScannerMissing) => {
+                "On its machine: `systemctl status clamav-daemon`. The others go on, only slower."
             }
             (Language::De, Self::NotReady) => "`ptportal check` sagt, was zu tun ist.",
             (Language::En, Self::NotReady) => "`ptportal check` says what to do.",
@@ -160,10 +172,10 @@ impl Kind {
                 "`ptportal hook list --state failed`, `hook show ID`, then `hook retry ID`."
             }
             (Language::De, Self::MailsFailed) => {
-                "`ptportal mail list`, Adresse berichtigen, dann `ptportal mail send ID`."
+                "`ptportal mail list`, `mail show ID`; dann `mail send ID`, oder nach einer neuen Adresse `account link USER --send`."
             }
             (Language::En, Self::MailsFailed) => {
-                "`ptportal mail list`, correct the address, then `ptportal mail send ID`."
+                "`ptportal mail list`, `mail show ID`; then `mail send ID`, or after a new address `account link USER --send`."
             }
             (Language::De, Self::Certificate) => {
                 "Erneuern; das neue wird ohne Neustart benutzt. Danach können sich Kunden nicht mehr anmelden."
@@ -182,7 +194,11 @@ impl Trouble {
         let what = self.kind.what(language);
         let counts = !matches!(
             self.kind,
-            Kind::NoServer | Kind::ScannerAway | Kind::NotReady | Kind::Certificate
+            Kind::NoServer
+                | Kind::ScannerAway
+                | Kind::ScannerMissing
+                | Kind::NotReady
+                | Kind::Certificate
         );
         if counts { format!("{}: {what}", self.count) } else { what.to_owned() }
     }
@@ -224,7 +240,9 @@ pub(super) async fn of(
         tell(Kind::NoServer, one(last_beat.unwrap_or(0), String::new()));
     }
     if let Some(problem) = lives.iter().find_map(|live| live.scanner_problem.clone()) {
-        tell(Kind::ScannerAway, one(0, problem));
+        let others = lives.iter().any(|live| live.scanner.is_some());
+        let kind = if others { Kind::ScannerMissing } else { Kind::ScannerAway };
+        tell(kind, one(0, problem));
     }
     for part in readiness.iter().filter(|part| part.name != "clamd") {
         if let Some(problem) = &part.problem {
@@ -259,5 +277,8 @@ async fn certificate_days(app: &std::sync::Arc<App>, now: Timestamp) -> Option<i
         Ok(certificate::inspect(&ftps.certificate, &ftps.private_key))
     });
     let validity = looked.await.ok()?.ok()??;
-    Some(validity.days_left(now))
+    // One that renews itself is no trouble before it should have.
+    let domains = &app.config.acme.domains;
+    let is_due = domains.is_empty() || validity.wants_renewal(domains, now);
+    is_due.then(|| validity.days_left(now))
 }

@@ -420,6 +420,9 @@ pub(super) struct DemoArgs {
     /// Port of the order API on 127.0.0.1
     #[arg(long, default_value_t = 8081)]
     pub(super) api_port: u16,
+    /// Port of metrics and the operators' page on 127.0.0.1
+    #[arg(long, default_value_t = 9090)]
+    pub(super) admin_port: u16,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

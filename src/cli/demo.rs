@@ -69,7 +69,7 @@ const CLIENT_INI: &str = "portal_create_uplogin_automatically = 1\n\
                           portal_reminder_email_automatically = 1\n";
 
 fn configuration(args: &DemoArgs) -> String {
-    let DemoArgs { port, ftps_port, web_port, api_port, .. } = args;
+    let DemoArgs { port, ftps_port, web_port, api_port, admin_port, .. } = args;
     format!(
         "# The demo instance. Every key and its default: see README.\n\
          data_dir = \"data\"\n\n\
@@ -77,7 +77,7 @@ fn configuration(args: &DemoArgs) -> String {
          [ftps]\nlisten = [\"127.0.0.1:{ftps_port}\"]\n\n\
          [web]\nlisten = [\"127.0.0.1:{web_port}\"]\nbase_url = \"http://localhost:{web_port}\"\n\n\
          [api]\nlisten = [\"127.0.0.1:{api_port}\"]\n\n\
-         [admin]\nlisten = []\n\n\
+         [admin]\nlisten = [\"127.0.0.1:{admin_port}\"]\npage = true\n\n\
          [scan]\nclamd = \"unix:clamd/clamd.sock\"\n\n\
          [hotfolder]\nroot = \"hotfolder\"\npoll = \"3s\"\n\n\
          [jobticket]\nformat = \"xml\"\n\n\
@@ -209,6 +209,11 @@ fn explain(dir: &Path, args: &DemoArgs, password: &str, config: &config::Config)
         "Orders as files into {}; mails appear in {}",
         dir.join("data/import").display(),
         dir.join("data/mail").display()
+    ));
+    out(&format!(
+        "For operators: ptportal --config {0} watch; or http://127.0.0.1:{1}, with: ptportal --config {0} token create NAME --scope admin",
+        dir.join("ptportal.toml").display(),
+        args.admin_port
     ));
     out("Stop with Ctrl-C.");
 }

@@ -78,7 +78,7 @@ async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {
         start_quiet_log(&context);
     }
     match args.command {
-        Command::Serve => service::serve(&context).await?,
+        Command::Serve => Box::pin(service::serve(&context)).await?,
         Command::Check { init_hotfolder } => return service::check(&context, init_hotfolder).await,
         Command::Config(args::ConfigCommand::Show) => service::show_config(&context)?,
         Command::Client(command) => registry::client(&context, command).await?,

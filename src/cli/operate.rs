@@ -15,8 +15,8 @@ use crate::store::{deliveries, events as event_rows, guard, uploads};
 /// Rows printed at most.
 const LIMIT: i64 = 100_000;
 const FOLLOW_EVERY: Duration = Duration::from_millis(300);
-const EVENT_COLUMNS: [&str; 7] =
-    ["time", "kind", "client_no", "username", "path", "upload_id", "detail"];
+const EVENT_COLUMNS: [&str; 8] =
+    ["time", "kind", "client_no", "username", "peer", "path", "upload_id", "detail"];
 
 /// Who decides: the person at the terminal.
 pub(super) fn operator() -> String {

@@ -54,7 +54,8 @@ pub(super) async fn run(context: &Context, args: PullArgs) -> anyhow::Result<Exi
     // Remembers which share is ours, so that an unmounted one is not taken for an empty one.
     let mut id_file = args.token_file.clone().into_os_string();
     id_file.push(".share-id");
-    let share = Hotfolder::open(&args.into, id_file.as_ref(), new_id((context.clock)()).as_str())?;
+    let (id, modes) = (new_id((context.clock)()), context.loaded.config.hotfolder.modes);
+    let share = Hotfolder::open(&args.into, id_file.as_ref(), id.as_str(), modes)?;
     let _lock = lock(Path::new(&id_file))?;
     let puller = Puller {
         share: Arc::new(share),

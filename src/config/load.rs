@@ -91,7 +91,7 @@ pub fn load(
             let path = working_dir.join(path);
             Some(read(&path)?.ok_or(ConfigError::Missing { path })?)
         }
-        None => match read(&working_dir.join(FILE_NAME))? {
+        None => match read_here(&working_dir.join(FILE_NAME))? {
             Some(file) => Some(file),
             None => read(Path::new(SYSTEM_FILE))?,
         },
@@ -107,6 +107,14 @@ fn read(path: &Path) -> Result<Option<Found>, ConfigError> {
         Ok(bytes) => Ok(Some((path.to_owned(), bytes))),
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(reason) => Err(ConfigError::Unreadable { path: path.to_owned(), reason }),
+    }
+}
+
+/// As [`read`]; in a folder that this user may not look into (`sudo -u` from someone's home) nothing is meant for it.
+fn read_here(path: &Path) -> Result<Option<Found>, ConfigError> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Ok(_) | Err(_) => read(path),
     }
 }
 

@@ -23,6 +23,7 @@ use glob::Pattern;
 use crate::domain::account::{Language, Network};
 use crate::domain::base_url::BaseUrl;
 use crate::domain::event::EventKind;
+use crate::hotfolder::Modes;
 
 pub use crate::domain::verdict::{OnEncrypted, OnOversize};
 
@@ -38,6 +39,7 @@ pub struct Config {
     pub database: Database,
     pub sftp: Sftp,
     pub ftps: Ftps,
+    pub acme: Acme,
     pub web: Web,
     pub api: Api,
     pub admin: Admin,
@@ -55,6 +57,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// The port that SFTP customers are told; none while the service is off.
+    #[must_use]
+    pub fn sftp_port(&self) -> Option<u16> {
+        told_port(&self.sftp.listen, self.portal.sftp_port)
+    }
+
+    /// The port that FTPS customers are told; none while the service is off.
+    #[must_use]
+    pub fn ftps_port(&self) -> Option<u16> {
+        told_port(&self.ftps.listen, self.portal.ftps_port)
+    }
+
     /// Whether a service shows the certificate of `[ftps]`.
     #[must_use]
     pub fn needs_certificate(&self) -> bool {
@@ -63,6 +77,11 @@ impl Config {
             || (web.tls && !web.listen.is_empty())
             || (api.tls && !api.listen.is_empty())
     }
+}
+
+fn told_port(listen: &[SocketAddr], told: u16) -> Option<u16> {
+    let own = listen.first()?.port();
+    Some(if told == 0 { own } else { told })
 }
 
 /// `[database]` (spec section 4).
@@ -103,6 +122,20 @@ pub struct Ftps {
     pub private_key: PathBuf,
     /// Data connections must resume the control connection's TLS session.
     pub require_session_reuse: bool,
+}
+
+/// `[acme]`: the certificate of `[ftps]` from an authority that speaks ACME.
+#[derive(Debug, Clone)]
+pub struct Acme {
+    /// Names that the certificate holds; none: nothing is asked of any authority.
+    pub domains: Vec<String>,
+    /// Where the authority writes before a certificate expires.
+    pub email: Option<String>,
+    pub directory: String,
+    /// The authority's own root, PEM, where the system does not know it.
+    pub ca: Option<PathBuf>,
+    /// Plain HTTP for the authority's question; none: a proxy passes it to `[web]`.
+    pub listen: Vec<SocketAddr>,
 }
 
 /// `[web]` (spec section 4).
@@ -214,6 +247,8 @@ impl fmt::Debug for Webhook {
 pub struct Admin {
     /// Loopback or private addresses only; empty switches the service off.
     pub listen: Vec<SocketAddr>,
+    /// The operators' page stands there too.
+    pub page: bool,
 }
 
 /// `[scan]` (spec section 4).
@@ -269,6 +304,8 @@ pub struct Hotfolder {
     /// None switches the push off.
     pub root: Option<PathBuf>,
     /// A relative path of known placeholders and text, without `.` and `..`.
+    /// Permissions of files and folders that the portal makes there, whatever its umask.
+    pub modes: Modes,
     pub layout: String,
     pub on_conflict: OnConflict,
     /// Passes between release or rename and delivery.
@@ -312,6 +349,10 @@ pub struct Portal {
     pub host: Option<String>,
     /// Whom customers ask, as pages tell it: a name, a telephone number; may be empty.
     pub contact: String,
+    /// What customers are told, where a firewall passes another port on; 0: the port of `sftp.listen`.
+    pub sftp_port: u16,
+    /// As above for FTPS with AUTH TLS.
+    pub ftps_port: u16,
 }
 
 /// `[limits]` (spec section 4). Counts are at least 1.

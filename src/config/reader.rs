@@ -50,13 +50,22 @@ impl Reader {
         key: &str,
         default: i64,
     ) -> Result<N, ConfigError> {
+        self.number(key, default, 1)
+    }
+
+    pub(super) fn number<N: TryFrom<i64>>(
+        &mut self,
+        key: &str,
+        default: i64,
+        least: i64,
+    ) -> Result<N, ConfigError> {
         let default = Raw::Number(default);
         let value = self.take(key, &default)?;
         let Raw::Number(number) = value else {
             return Err(self.wrong_type(key, &value, &default));
         };
-        if number < 1 {
-            return Err(self.refuse(key, format!("{number} is too small; write at least 1")));
+        if number < least {
+            return Err(self.refuse(key, format!("{number} is too small; write at least {least}")));
         }
         N::try_from(number).map_err(|_| self.refuse(key, format!("{number} is too large")))
     }

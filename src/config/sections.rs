@@ -6,11 +6,12 @@ use super::load::ConfigError;
 use super::reader::Reader;
 use super::value::{self, GIB, MIB};
 use super::{
-    Admin, Api, Batch, ClamdAddress, Config, Database, Ftps, Hooks, Hotfolder, JobTicket, Limits,
-    Log, LogFormat, Mail, OnConflict, OnEncrypted, OnOversize, Portal, Retention, Scan, Sftp,
-    TicketFormat, TicketPer, Transport, Web, Webhook,
+    Acme, Admin, Api, Batch, ClamdAddress, Config, Database, Ftps, Hooks, Hotfolder, JobTicket,
+    Limits, Log, LogFormat, Mail, OnConflict, OnEncrypted, OnOversize, Portal, Retention, Scan,
+    Sftp, TicketFormat, TicketPer, Transport, Web, Webhook,
 };
 use crate::domain::event::EventKind;
+use crate::hotfolder::Modes;
 
 use crate::domain::account::Network;
 use crate::domain::base_url::BaseUrl;
@@ -45,6 +46,7 @@ pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
             private_key: reader.path("ftps.private_key", "certs/server.key")?,
             require_session_reuse: reader.switch("ftps.require_session_reuse", false)?,
         },
+        acme: acme(reader)?,
         web: web(reader)?,
         api: api(reader)?,
         admin: Admin {
@@ -53,6 +55,7 @@ pub(super) fn read(reader: &mut Reader) -> Result<Config, ConfigError> {
                 &["127.0.0.1:9090"],
                 value::internal_address,
             )?,
+            page: reader.switch("admin.page", false)?,
         },
         scan: scan(reader)?,
         hotfolder: hotfolder(reader)?,
@@ -123,6 +126,20 @@ fn hookable_event(text: &str) -> Result<EventKind, String> {
         let all: Vec<&str> = EventKind::HOOKABLE.iter().map(|kind| kind.as_str()).collect();
         format!("{} is none of {}", value::quoted(text), all.join(", "))
     })
+}
+
+fn acme(reader: &mut Reader) -> Result<Acme, ConfigError> {
+    let domains = reader.parsed_list("acme.domains", &[], value::domain)?;
+    let email = reader.parsed("acme.email", "", value::mail_address_or_none)?;
+    let directory = reader.parsed(
+        "acme.directory",
+        "https://acme-v02.api.letsencrypt.org/directory",
+        value::https_url,
+    )?;
+    let ca = reader.path_or_none("acme.ca", "")?;
+    let listen = reader.addresses("acme.listen", &["[::]:80"])?;
+    let listen = if domains.is_empty() { Vec::new() } else { listen };
+    Ok(Acme { domains, email, directory, ca, listen })
 }
 
 fn web(reader: &mut Reader) -> Result<Web, ConfigError> {
@@ -240,6 +257,10 @@ fn clamds(
 fn hotfolder(reader: &mut Reader) -> Result<Hotfolder, ConfigError> {
     Ok(Hotfolder {
         root: reader.path_or_none("hotfolder.root", "hotfolder")?,
+        modes: Modes {
+            file: reader.parsed("hotfolder.file_mode", "0664", value::mode)?,
+            folder: reader.parsed("hotfolder.folder_mode", "0775", value::mode)?,
+        },
         layout: reader.parsed(
             "hotfolder.layout",
             "{client_no}/{project_no}/{folder}",
@@ -305,6 +326,8 @@ fn portal(reader: &mut Reader) -> Result<Portal, ConfigError> {
         link_ttl: reader.lasting("portal.link_ttl", "30m")?,
         host: reader.parsed("portal.host", "", value::host_or_none)?,
         contact: reader.parsed("portal.contact", "", value::line)?,
+        sftp_port: reader.number("portal.sftp_port", 0, 0)?,
+        ftps_port: reader.number("portal.ftps_port", 0, 0)?,
     })
 }
 

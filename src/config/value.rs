@@ -179,6 +179,32 @@ pub(super) fn mail_address(text: &str) -> Result<String, String> {
     Err(format!("{} is not an address; write for example vorstufe@druckerei.example", quoted(text)))
 }
 
+pub(super) fn mail_address_or_none(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() { Ok(None) } else { mail_address(text).map(Some) }
+}
+
+/// A name that a certificate can hold; an authority proves no wildcards over HTTP (RFC 8555 section 8.3).
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if text.len() <= 253 && text.contains('.') && text.split('.').all(is_label) {
+        return Ok(text.to_lowercase());
+    }
+    Err(format!("{} is not a domain; write for example portal.druckerei.de", quoted(text)))
+}
+
+pub(super) fn https_url(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") && webhook_url(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{} is not an address; write https://host/path", quoted(text)))
+}
+
 /// `{stem}.xml`: what the file's name becomes.
 pub(super) fn ticket_name(text: &str) -> Result<String, String> {
     let stripped = text.replace("{stem}", "x").replace("{name}", "x");
@@ -254,6 +280,17 @@ pub(super) fn clamd_address(text: &str, base: &Path) -> Result<Option<ClamdAddre
         return Err(wrong());
     }
     Ok(Some(ClamdAddress::Tcp(address.to_owned())))
+}
+
+/// Permissions as `chmod` writes them: `0664`; the owner always reads and writes.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    match mode {
+        Some(mode) if mode & 0o600 == 0o600 => Ok(mode),
+        Some(_) | None => {
+            Err(format!("{} are not permissions; write for example 0664", quoted(text)))
+        }
+    }
 }
 
 /// Never repeats a password in its problem.

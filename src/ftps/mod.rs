@@ -111,7 +111,7 @@ async fn connection(front: Arc<Front>, mut stream: TcpStream, peer: SocketAddr, 
     let ticket = match front.guard.admit(address) {
         Ok(ticket) => ticket,
         Err(denied) => {
-            tracing::debug!(peer = %address, reason = denied.as_str(), "connection not served");
+            front.guard.tell_denied(address, denied);
             if !is_implicit && denied != Denied::Banned {
                 let reply = reply::Reply::new(421, "Too many connections; try again later.");
                 // A few bytes into an empty socket never wait.

@@ -136,7 +136,7 @@ impl Hotfolder {
     /// What the file system says.
     pub fn make_folder(&self, below: &Path) -> Result<(), HotfolderError> {
         let path = self.base.join(below);
-        fs::create_dir_all(&path).map_err(self.io_error("cannot make", &path))
+        self.modes.make_folders(&path).map_err(self.io_error("cannot make", &path))
     }
 }
 

@@ -5,9 +5,11 @@
 //! into place without overwriting. All calls block; callers run them on the blocking pool.
 
 mod looking;
+mod modes;
 mod parts;
 
 pub use looking::Placed as FoundFile;
+pub use modes::Modes;
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
@@ -69,6 +71,7 @@ pub struct Hotfolder {
     base: PathBuf,
     _pinned: Option<OwnedFd>,
     share_id: String,
+    modes: Modes,
     /// Where `RENAME_NOREPLACE` does not work, looking and renaming happens under this lock.
     placing: Arc<Mutex<()>>,
 }
@@ -83,7 +86,12 @@ impl Hotfolder {
     ///
     /// # Errors
     /// When the marker cannot be made or the id not be kept.
-    pub fn open(root: &Path, id_file: &Path, new_id: &str) -> Result<Self, HotfolderError> {
+    pub fn open(
+        root: &Path,
+        id_file: &Path,
+        new_id: &str,
+        modes: Modes,
+    ) -> Result<Self, HotfolderError> {
         let known = fs::read_to_string(id_file).ok().map(|t| t.trim().to_owned());
         let share_id = match known {
             Some(id) => id,
@@ -105,6 +113,7 @@ impl Hotfolder {
             base: root.to_owned(),
             _pinned: None,
             share_id,
+            modes,
             placing: Arc::default(),
         })
     }
@@ -162,6 +171,7 @@ impl Hotfolder {
             base: PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())),
             _pinned: Some(folder),
             share_id: self.share_id.clone(),
+            modes: self.modes,
             placing: Arc::clone(&self.placing),
         };
         pinned.check_marker()?;
@@ -199,6 +209,7 @@ impl Hotfolder {
         fs::create_dir_all(&dir).map_err(self.io_error("cannot make", &dir))?;
         let path = self.temp_path(temp_name);
         let copied = copy_hashed(source, &path, mtime, keep_going);
+        self.modes.give_file(&path);
         let result = match copied {
             Ok(Some(hash)) if hash == *expected => {
                 sync_dir(&dir).map_err(self.io_error("cannot sync", &dir))
@@ -236,7 +247,10 @@ impl Hotfolder {
             below.push(&chosen);
             let path = self.base.join(&below);
             match fs::create_dir(&path) {
-                Ok(()) => sync_dir(&here).map_err(self.io_error("cannot sync", &here))?,
+                Ok(()) => {
+                    self.modes.give_folder(&path);
+                    sync_dir(&here).map_err(self.io_error("cannot sync", &here))?;
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => {
                     return Err(self.io_error("cannot make", &path)(source));
@@ -276,7 +290,7 @@ impl Hotfolder {
             // The consumer has cleared the emptied folder away.
             Err(e) if e.kind() == io::ErrorKind::NotFound && from.exists() => {
                 let folder = to.parent().unwrap_or(&self.base);
-                fs::create_dir_all(folder).map_err(self.io_error("cannot make", folder))?;
+                self.modes.make_folders(folder).map_err(self.io_error("cannot make", folder))?;
                 rename()
             }
             other => other,
@@ -487,7 +501,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("ptportal-pinned-{}", std::process::id()));
         let (root, away) = (dir.join("root"), dir.join("away"));
         fs::create_dir_all(&dir).unwrap();
-        let share = Hotfolder::open(&root, &dir.join("id"), "S").unwrap();
+        let share = Hotfolder::open(&root, &dir.join("id"), "S", Modes::default()).unwrap();
         let pinned = share.pinned().unwrap();
         rename_over(&root, &away).unwrap();
         fs::create_dir(&root).unwrap();

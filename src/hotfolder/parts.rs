@@ -70,6 +70,7 @@ impl Hotfolder {
                 expected: expected.as_str().to_owned(),
             });
         }
+        self.modes.give_file(&path);
         set_mtime(&file, mtime)
             .and_then(|()| file.sync_all())
             .map_err(self.io_error("cannot sync", &path))?;

@@ -121,7 +121,7 @@ async fn connection(
     let ticket = match guard.admit(address) {
         Ok(ticket) => ticket,
         Err(denied) => {
-            tracing::debug!(peer = %address, reason = denied.as_str(), "connection not served");
+            guard.tell_denied(address, denied);
             return;
         }
     };

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{Any, AnyPoolOptions};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection, Row, SqlSafeStr, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -92,6 +92,13 @@ impl WriteTx {
     pub async fn commit(self) -> Result<()> {
         self.transaction.commit().await
     }
+}
+
+/// The migration of a newer program that stands in the way, if that is what is wrong.
+#[must_use]
+pub fn newer_version(error: &sqlx::Error) -> Option<i64> {
+    let sqlx::Error::Migrate(error) = error else { return None };
+    if let MigrateError::VersionMissing(version) = **error { Some(version) } else { None }
 }
 
 impl Store {

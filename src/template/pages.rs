@@ -17,6 +17,20 @@ const FILES: [(&str, &str); 8] = [
     ("error.html", include_str!("../../templates/web/error.html")),
 ];
 
+const DESK: [(&str, &str); 9] = [
+    ("_tables.html", include_str!("../../templates/desk/_tables.html")),
+    ("base.html", include_str!("../../templates/desk/base.html")),
+    ("login.html", include_str!("../../templates/desk/login.html")),
+    ("problem.html", include_str!("../../templates/desk/problem.html")),
+    ("board.html", include_str!("../../templates/desk/board.html")),
+    ("upload.html", include_str!("../../templates/desk/upload.html")),
+    ("customers.html", include_str!("../../templates/desk/customers.html")),
+    ("customer.html", include_str!("../../templates/desk/customer.html")),
+    ("view.html", include_str!("../../templates/desk/view.html")),
+];
+
+/// What the operators' page has beside [`STYLE`].
+pub const DESK_STYLE: &str = include_str!("../../templates/desk/style.css");
 pub const STYLE: &str = include_str!("../../templates/web/style.css");
 pub const ICON: &str = include_str!("../../templates/web/favicon.svg");
 
@@ -24,12 +38,26 @@ pub const ICON: &str = include_str!("../../templates/web/favicon.svg");
 pub struct Pages(Environment<'static>);
 
 impl Pages {
+    /// Those of customers.
+    ///
     /// # Errors
     /// A page that does not read; the tests see to that.
     pub fn new() -> anyhow::Result<Self> {
+        Self::read(&FILES)
+    }
+
+    /// Those of operators.
+    ///
+    /// # Errors
+    /// A page that does not read; the tests see to that.
+    pub fn of_operators() -> anyhow::Result<Self> {
+        Self::read(&DESK)
+    }
+
+    fn read(files: &[(&'static str, &'static str)]) -> anyhow::Result<Self> {
         let mut environment = environment();
         environment.add_function("t", in_language);
-        for (name, source) in FILES {
+        for (name, source) in files.iter().copied() {
             environment.add_template(name, source)?;
         }
         Ok(Self(environment))

@@ -54,7 +54,7 @@ pub(super) async fn show(
 
 /// The browser's language, else the account's.
 fn in_language_of(reader: Reader, headers: &HeaderMap, invited: &Invited) -> Reader {
-    let language = page::accepted(headers).unwrap_or(invited.language);
+    let language = crate::http::accepted_language(headers).unwrap_or(invited.language);
     Reader { language, ..reader }
 }
 

@@ -39,16 +39,18 @@ pub(super) struct Connection {
 /// As far as the account may use each protocol.
 pub(super) fn connection(web: &Web, visitor: &Visitor) -> Connection {
     let config = &web.app.config;
-    let port = |protocol: &str, listen: &[std::net::SocketAddr]| {
-        let address = listen.first()?;
-        visitor.settings.allows_protocol(protocol).then(|| address.port())
+    let port = |protocol: &str, port: Option<u16>| {
+        port.filter(|_| visitor.settings.allows_protocol(protocol))
     };
     Connection {
         host: web.app.public_host(),
         username: visitor.account.username.clone(),
-        sftp_port: port("sftp", &config.sftp.listen),
-        ftps_port: port("ftps", &config.ftps.listen),
-        implicit_port: port("ftps", &config.ftps.implicit_listen),
+        sftp_port: port("sftp", config.sftp_port()),
+        ftps_port: port("ftps", config.ftps_port()),
+        implicit_port: port(
+            "ftps",
+            config.ftps.implicit_listen.first().map(std::net::SocketAddr::port),
+        ),
     }
 }
 

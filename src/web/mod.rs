@@ -24,6 +24,7 @@ use self::limiter::Limiter;
 use self::page::Reader;
 use crate::app::App;
 use crate::certificate::Certificate;
+use crate::challenge;
 use crate::guard::Guard;
 use crate::http::{self, Caller, HttpService};
 use crate::template::pages::{self, Pages};
@@ -89,7 +90,7 @@ pub fn serve(
         guard: Arc::clone(guard),
         tls,
         trusted: config.trusted_proxies.clone(),
-        router: router(web),
+        router: router(web).merge(challenge::route(app)),
     };
     http::serve(service, listeners);
     Ok(())

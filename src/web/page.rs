@@ -11,6 +11,7 @@ use super::forms::FormCookie;
 use crate::app::web_sessions::Visitor;
 use crate::domain::account::Language;
 use crate::domain::activation::Token;
+use crate::http;
 
 /// Whoever reads a page: language, and the secret that its forms carry.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn from_headers(web: &Web, headers: &HeaderMap) -> Self {
-        let language = accepted(headers).unwrap_or(web.app.config.language);
+        let language = http::accepted_language(headers).unwrap_or(web.app.config.language);
         Self { language, form: FormCookie::of(web, headers), user: None }
     }
 
@@ -51,29 +52,6 @@ impl FromRequestParts<Web> for Reader {
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Self::Rejection> {
         Ok(Self::from_headers(web, &parts.headers))
     }
-}
-
-/// The first language of Accept-Language that we speak (RFC 9110 section 12.5.4).
-pub(super) fn accepted(headers: &HeaderMap) -> Option<Language> {
-    let text = headers.get(header::ACCEPT_LANGUAGE)?.to_str().ok()?;
-    let mut offers: Vec<(f32, Language)> = text
-        .split(',')
-        .filter_map(|offer| {
-            let mut parts = offer.trim().split(';');
-            let tag = parts.next()?.trim().to_lowercase();
-            let weight = parts.find_map(|p| p.trim().strip_prefix("q=")?.parse::<f32>().ok());
-            let language = match tag.split('-').next()? {
-                "de" => Language::De,
-                "en" => Language::En,
-                _ => return None,
-            };
-            let weight = weight.unwrap_or(1.0);
-            (weight > 0.0).then_some((weight, language))
-        })
-        .collect();
-    // Stable: of equal weights the first counts.
-    offers.sort_by(|a, b| b.0.total_cmp(&a.0));
-    offers.first().map(|(_, language)| *language)
 }
 
 /// Renders a page; `values` are its own, beside what every page has.
@@ -152,24 +130,4 @@ pub(super) fn log_in(web: &Web, token: &Token, to: &'static str) -> Response {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_language_is_the_first_that_we_speak() {
-        let check = |text: &str, expect: Option<Language>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_LANGUAGE, text.parse().unwrap());
-            assert_eq!(accepted(&headers), expect, "{text}");
-        };
-        check("de-DE,de;q=0.9,en;q=0.8", Some(Language::De));
-        check("en-GB,en;q=0.9,de;q=0.8", Some(Language::En));
-        check("fr, en;q=0.3, de;q=0.7", Some(Language::De));
-        check("fr", None);
-        check("de;q=0, en;q=x", Some(Language::En));
-        check(";;;,,,", None);
-    }
 }

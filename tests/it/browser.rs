@@ -12,12 +12,12 @@ use crate::support::smtp::Smtp;
 const PASSWORD: &str = "Plakate kleben an der Wand 8";
 const LATER: &str = "Neun alte Plakate an Wand 9";
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(name)
 }
 
 /// The accessibility rules, kept in the tree's own target folder.
-fn axe() -> PathBuf {
+pub(crate) fn axe() -> PathBuf {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/axe");
     let fetched = Command::new(script("fetch-axe")).arg(&dir).output().unwrap();
     assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));

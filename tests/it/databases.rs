@@ -1,6 +1,6 @@
 //! Databases that are away, locked, older or newer: told clearly, and nothing accepted is lost.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::support::eventually;
@@ -159,5 +159,5 @@ fn a_database_of_a_newer_version_stops_the_start() {
     let output = portal.try_cli(&["serve"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
-    assert!(error.contains("999"), "{error}");
+    assert!(error.contains("999") && error.contains("a newer version"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::eventually;
-use crate::support::instance::{IN, Setup};
+use crate::support::instance::{IN, Instance, Setup};
 
 #[test]
 fn without_its_marker_nothing_is_written_and_later_everything_arrives() {
@@ -157,4 +157,34 @@ fn a_customer_who_deletes_a_delivered_file_touches_no_hotfolder() {
     assert_eq!(std::fs::read(portal.delivered("a.bin")).unwrap(), b"delivered");
     assert!(portal.events("delivery.cancelled").is_empty());
     assert_eq!(portal.events("upload.deleted").len(), 1);
+}
+
+#[test]
+fn what_is_delivered_can_be_read_and_changed_by_whom_the_settings_say_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let modes = |portal: &Instance, name: &str| {
+        portal.put(name, b"for the RIP").well();
+        portal.until_delivered(name);
+        let mode = |path: std::path::PathBuf| {
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        let file = portal.delivered(name);
+        (
+            mode(file.clone()),
+            mode(file.parent().unwrap().to_owned()),
+            mode(portal.file("hotfolder/1001")),
+        )
+    };
+    let portal = Setup::new().without_scanner().start("modes");
+    assert_eq!(modes(&portal, "a.bin"), (0o664, 0o775, 0o775));
+    // Where staff put their files.
+    let own = portal.file("hotfolder/1001").join("2026-0815/Final");
+    eventually("the folder for staff is there", || own.exists());
+    assert_eq!(std::fs::metadata(own).unwrap().permissions().mode() & 0o777, 0o775);
+    let portal = Setup::new()
+        .without_scanner()
+        .set("hotfolder", "file_mode", "\"0640\"")
+        .set("hotfolder", "folder_mode", "\"0750\"")
+        .start("modes2");
+    assert_eq!(modes(&portal, "a.bin"), (0o640, 0o750, 0o750));
 }

@@ -17,6 +17,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acme;
 mod architecture;
 mod batches;
 mod browser;
@@ -28,6 +29,7 @@ mod crash;
 mod databases;
 mod deadlocks;
 mod delivery;
+mod desk;
 mod disks;
 mod ftps;
 mod ftps_attacks;

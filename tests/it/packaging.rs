@@ -115,3 +115,94 @@ fn the_unit_allows_every_system_call_of_a_whole_day() {
     let passed = ["syscall", "total", "fchown", "setrlimit"];
     assert!(refused.iter().all(|call| passed.contains(call)), "{refused:?}");
 }
+
+/// A Debian system in a folder, from the archive that this machine uses.
+fn bare_root(dir: &std::path::Path) {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap();
+    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap();
+    let format = "$(REPO_URI) $(RELEASE)";
+    let mut command = Command::new("apt-get");
+    let listed = command.args(["indextargets", "--format", format]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut places = listed.lines().filter_map(|line| line.split_once(' '));
+    let is_main = |(uri, of): &(&str, &str)| *of == suite && uri.ends_with("/debian/");
+    let (mirror, _) = places.find(is_main).expect("this machine installs from Debian's archive");
+    let mut command = Command::new("debootstrap");
+    command.args([
+        "--variant=minbase",
+        "--include=init-system-helpers,adduser,ca-certificates",
+        suite,
+    ]);
+    let made = command.arg(dir).arg(mirror).output().unwrap();
+    let said = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(made.status.success(), "{said}\n{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[test]
+fn the_debian_package_installs_runs_and_goes_on_a_bare_system() {
+    let dir = crate::support::TempDir::new("deb");
+    let (root, built) = (dir.path().join("root"), dir.path().join("built"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| bare_root(&root));
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/package");
+        let packed = Command::new(script).arg("dev").arg(&built).output().unwrap();
+        assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    });
+    let package = std::fs::read_dir(&built).unwrap().next().unwrap().unwrap().path();
+    std::fs::copy(&package, root.join("ptportal.deb")).unwrap();
+    let inside = |line: &str| {
+        let mut command = Command::new("chroot");
+        command.arg(&root).args(["sh", "-c", line]).env("DEBIAN_FRONTEND", "noninteractive");
+        let output = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        (output.status.success(), text)
+    };
+    let well = |line: &str| {
+        let (is_good, text) = inside(line);
+        assert!(is_good, "{line}: {text}");
+        text
+    };
+    let installed = well("dpkg -i /ptportal.deb");
+    assert!(installed.contains("systemctl enable --now ptportal"), "{installed}");
+    well("test ! -e /etc/systemd/system/multi-user.target.wants/ptportal.service");
+    assert!(well("ptportal --version").starts_with("ptportal "));
+    let owners = well(
+        "stat -c '%U:%G %a %n' /etc/ptportal /etc/ptportal/ptportal.toml /etc/ptportal/certs /var/lib/ptportal",
+    );
+    for line in [
+        "root:ptportal 750 /etc/ptportal\n",
+        "root:ptportal 640 /etc/ptportal/ptportal.toml\n",
+        "ptportal:ptportal 700 /etc/ptportal/certs\n",
+        "ptportal:ptportal 700 /var/lib/ptportal\n",
+    ] {
+        assert!(owners.contains(line), "{owners}");
+    }
+    well("test -e /lib/systemd/system/ptportal.service -a -e /etc/logrotate.d/ptportal");
+    well("test -x /usr/share/doc/ptportal/examples/hooks/upload.delivered/10-pdf-quick-look");
+    // As the service's user, with the configuration as it is shipped; only clamd is not there yet.
+    let as_service = "setpriv --reuid=ptportal --regid=ptportal --clear-groups";
+    well("mkdir -p /srv/hotfolder && chown ptportal /srv/hotfolder");
+    let (_, checked) = inside(&format!("cd / && {as_service} ptportal check"));
+    assert!(checked.contains("/etc/ptportal/ptportal.toml"), "{checked}");
+    let failed: Vec<&str> = checked.lines().filter(|line| line.contains("failed")).collect();
+    assert!(failed.iter().all(|line| line.starts_with("clamd")), "{checked}");
+    well(&format!("cd / && {as_service} ptportal client add 1001 --name Muster"));
+    // What an administrator changed outlives a newer package, and what customers sent outlives a purge.
+    well("echo '# mine' >> /etc/ptportal/ptportal.toml && dpkg -i /ptportal.deb");
+    well("grep -q '^# mine' /etc/ptportal/ptportal.toml");
+    well("dpkg -r ptportal && test -e /etc/ptportal/ptportal.toml -a ! -e /usr/bin/ptportal");
+    let purged = well("dpkg -P ptportal");
+    assert!(purged.contains("/var/lib/ptportal and /etc/ptportal/certs are kept"), "{purged}");
+    well("test -e /var/lib/ptportal/ptportal.db -a ! -e /etc/ptportal/ptportal.toml");
+    well("getent passwd ptportal");
+    // Without anything in it, nothing stays.
+    well("rm -rf /var/lib/ptportal && dpkg -i /ptportal.deb && dpkg -P ptportal");
+    let (_, left) =
+        inside("ls -d /etc/ptportal /var/lib/ptportal /var/log/ptportal; getent passwd ptportal");
+    assert!(!left.contains("ptportal:x:"), "{left}");
+    assert_eq!(left.matches("No such file").count(), 3, "{left}");
+}

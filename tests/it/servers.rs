@@ -25,6 +25,7 @@ impl Held {
         let mut command = Command::new("sftp");
         command.args(NO_QUESTIONS).arg("-i").arg(portal.file("id"));
         command.args(["-P", &portal.port.to_string(), "-b", "-", &format!("{USER}@127.0.0.1")]);
+        command.current_dir(portal.path());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap())
     }
@@ -109,7 +110,6 @@ fn what_a_killed_server_had_accepted_is_done_once_by_the_other_within_half_a_min
         let transfers = second.cli(&["watch"])["transfers"].as_array().unwrap().clone();
         transfers.iter().any(|t| t["path"].as_str().unwrap().ends_with("gross.bin"))
     });
-    first.cli(&["account", "unset", USER, "upload_rate"]);
     // Others finish theirs until the very moment.
     let mut accepted = Vec::new();
     for round in 0..8 {
@@ -124,6 +124,7 @@ fn what_a_killed_server_had_accepted_is_done_once_by_the_other_within_half_a_min
         }
     }
     let killed = Instant::now();
+    second.cli(&["account", "unset", USER, "upload_rate"]);
     assert!(accepted.len() >= 8, "{accepted:?}");
     eventually("the unfinished upload can go on elsewhere", || {
         let rows = second.cli(&["upload", "list", "--state", "incomplete"]);
@@ -155,11 +156,9 @@ fn several_clamds_share_the_work_and_any_of_them_may_be_away() {
     let mut setup = Setup::new().set("scan", "clamd", &format!("[{a:?}, {b:?}]"));
     setup = setup.clamd(GOOD);
     let portal = setup.start("clamds");
-    let ready = |count: usize| {
-        eventually("the clamds that are there are proven", || {
-            let text = portal.log();
-            text.matches("scanner.ready").count() >= count
-        });
+    let count = |event: &str| portal.log().matches(&format!("event=\"{event}\"")).count();
+    let ready = |wanted: usize| {
+        eventually("the clamds that are there are proven", || count("scanner.ready") >= wanted);
     };
     ready(2);
     // Many files at once: both have some of them.
@@ -184,19 +183,20 @@ fn several_clamds_share_the_work_and_any_of_them_may_be_away() {
     // One after the other goes; nobody waits, and a virus is found by either.
     for gone in [0, 1] {
         clamds[gone].kill();
-        let before = portal.log().matches("scanner.ready").count();
+        let (before, away) = (count("scanner.ready"), count("scanner.away"));
         let name = format!("ohne-{gone}.bin");
         portal.put(&name, name.as_bytes()).well();
         assert_eq!(portal.until_delivered(&name), name.as_bytes());
         let said = portal.put("virus.bin", &crate::support::eicar()).badly();
         assert!(said.err.contains("virus-found"), "{said:?}");
+        eventually("that it is away is noticed", || count("scanner.away") > away);
         clamds[gone].run();
         ready(before + 1);
     }
     for clamd in &mut clamds {
         clamd.kill();
     }
-    eventually("all are away", || portal.log().matches("scanner.away").count() >= 4);
+    eventually("all are away", || count("scanner.away") >= 4);
     let said = portal.put("wartet.bin", b"waits").well();
     assert!(said.err.contains("scan-pending") || said.out.contains("scan-pending"), "{said:?}");
     clamds[1].run();

@@ -167,3 +167,33 @@ fn other_values_out_of_range_are_refused() {
     check_error("[limits]\nban_after = 4294967296", &["is too large"]);
     check_error("[log]\nlevel = \"loud\"", &["error, warn, info, debug, trace"]);
 }
+
+#[test]
+fn permissions_are_octal_and_leave_the_owner_in() {
+    let modes = accepted("[hotfolder]\nfile_mode = \"0640\"").config.hotfolder.modes;
+    assert_eq!((modes.file, modes.folder), (0o640, 0o775));
+    for wrong in ["", "0999", "664x", "0064", "7664"] {
+        check_error(&format!("[hotfolder]\nfile_mode = \"{wrong}\""), &["write for example 0664"]);
+    }
+}
+
+#[test]
+fn customers_are_told_the_port_that_a_firewall_passes_on() {
+    let config = accepted("[sftp]\nlisten = [\"[::]:2022\"]\n[portal]\nsftp_port = 22").config;
+    assert_eq!((config.sftp_port(), config.ftps_port()), (Some(22), Some(2121)));
+    let off = accepted("[sftp]\nlisten = []\n[portal]\nsftp_port = 22").config;
+    assert_eq!(off.sftp_port(), None);
+    check_error("[portal]\nsftp_port = 70000", &["is too large"]);
+}
+
+#[test]
+fn names_of_certificates_are_checked() {
+    let acme = accepted("[acme]\ndomains = [\"Portal.Druckerei.de\"]").config.acme;
+    assert_eq!(acme.domains, ["portal.druckerei.de"]);
+    assert!(!acme.listen.is_empty());
+    assert!(accepted("").config.acme.listen.is_empty(), "nothing is opened that nobody asked for");
+    for wrong in ["", "localhost", "*.example.de", "a b.de", "-a.de", "https://a.de"] {
+        check_error(&format!("[acme]\ndomains = [\"{wrong}\"]"), &["is not a domain"]);
+    }
+    check_error("[acme]\ndirectory = \"http://ca/dir\"", &["write https://"]);
+}

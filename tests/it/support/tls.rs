@@ -7,6 +7,14 @@ use serde_json::Value;
 use super::eventually;
 use super::instance::Instance;
 
+/// What a client of FTPS is shown, as openssl tells it.
+pub(crate) fn presented(port: u16) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-starttls", "ftp", "-connect", &format!("127.0.0.1:{port}")]);
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 impl Instance {
     /// Puts a certificate of a test authority in place, for scanners that look at the chain.
     fn trust(&self) {
