@@ -152,14 +152,7 @@ impl Files {
         let retries = RetryPolicy::default().timeout(PATIENCE);
         let status = order.poll_ready(&retries).await?;
         if status != OrderStatus::Ready {
-            let mut said = Vec::new();
-            let mut authorizations = order.authorizations();
-            while let Some(Ok(mut authorization)) = authorizations.next().await {
-                let state = authorization.refresh().await?;
-                let problems = state.challenges.iter().filter_map(|c| c.error.as_ref());
-                said.extend(problems.map(ToString::to_string));
-            }
-            anyhow::bail!("the authority could not see this server: {}", said.join("; "));
+            anyhow::bail!("the authority says the order is {status:?}");
         }
         let private_key = order.finalize().await?;
         let chain = order.poll_certificate(&retries).await?;

@@ -58,14 +58,14 @@ impl Lookout {
         Self { app, probed: None }
     }
 
-    /// Disk, database and share; the scanner only its own server knows.
+    /// Disk and share, without writing; the scanner only its own server knows.
     async fn readiness(&mut self) -> Vec<Readiness> {
         if let Some((at, readiness)) = &self.probed
             && at.elapsed() < PROBE_EVERY
         {
             return readiness.clone();
         }
-        let readiness = self.app.readiness().await;
+        let readiness = self.app.glance().await;
         self.probed = Some((Instant::now(), readiness.clone()));
         readiness
     }

@@ -244,7 +244,7 @@ pub(super) async fn of(
         let kind = if others { Kind::ScannerMissing } else { Kind::ScannerAway };
         tell(kind, one(0, problem));
     }
-    for part in readiness.iter().filter(|part| part.name != "clamd") {
+    for part in readiness {
         if let Some(problem) = &part.problem {
             tell(Kind::NotReady, one(0, format!("{}: {problem}", part.name)));
         }

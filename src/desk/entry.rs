@@ -146,6 +146,9 @@ pub(super) async fn log_in(
     let (name, hash) = match known {
         Ok(Some(known)) => known,
         Ok(None) => {
+            tracing::warn!(
+                "somebody tried a token on the operators' page that is none, or not of scope admin"
+            );
             let values = json!({"is_wrong": true});
             return page(&desk, (language, None), (StatusCode::UNAUTHORIZED, "login.html"), values);
         }

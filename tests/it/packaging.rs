@@ -151,8 +151,11 @@ fn the_debian_package_installs_runs_and_goes_on_a_bare_system() {
     let package = std::fs::read_dir(&built).unwrap().next().unwrap().unwrap().path();
     std::fs::copy(&package, root.join("ptportal.deb")).unwrap();
     let inside = |line: &str| {
-        let mut command = Command::new("chroot");
-        command.arg(&root).args(["sh", "-c", line]).env("DEBIAN_FRONTEND", "noninteractive");
+        // With a /proc that goes with the command.
+        let enter = "mount -t proc proc \"$0/proc\" && exec chroot \"$0\" sh -c \"$1\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", enter]).arg(&root).arg(line);
+        command.env("DEBIAN_FRONTEND", "noninteractive");
         let output = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
         let text = format!(
             "{}{}",
