@@ -38,6 +38,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 const NO_PLACE: Duration = Duration::from_millis(200);
 /// At most so many scans at once for an account.
 pub(super) const PER_ACCOUNT: usize = 2;
+/// From this size on, in bytes, a file leaves one place at the scanner to smaller ones.
+const BIG: u64 = 64 << 20;
 /// A waiting file counts as smaller by this for each second, so that a big one is not starved.
 const AGEING: u64 = 8 << 20;
 
@@ -57,8 +59,13 @@ struct Waiting {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
-    running: HashMap<String, String>,
+    running: HashMap<String, Waiting>,
     results: HashMap<String, watch::Sender<Option<Settled>>>,
+}
+
+/// How many of a scanner's places a file of this size may have: the last is for small ones, if there is another.
+pub(super) fn places_for(size: u64, slots: usize) -> usize {
+    if size >= BIG { slots.saturating_sub(1).max(1) } else { slots }
 }
 
 /// This process's scan queue.
@@ -192,17 +199,22 @@ impl Scans {
         }
         let others = queue.waiting.iter().any(|w| !w.when_idle && w.not_before <= now);
         let is_idle = queue.running.is_empty() && !others;
-        let busy =
-            |account: &str| queue.running.values().filter(|a| *a == account).count() >= PER_ACCOUNT;
-        let candidates =
-            queue.waiting.iter().enumerate().filter(|(_, w)| {
-                w.not_before <= now && (is_idle || !w.when_idle) && !busy(&w.account)
-            });
+        let running =
+            |of: &dyn Fn(&Waiting) -> bool| queue.running.values().filter(|w| of(w)).count();
+        let for_big = places_for(BIG, self.slots.load(Ordering::Acquire));
+        let no_big = running(&|w| w.size >= BIG) >= for_big;
+        let busy = |account: &str| running(&|w| w.account == account) >= PER_ACCOUNT;
+        let candidates = queue.waiting.iter().enumerate().filter(|(_, w)| {
+            w.not_before <= now
+                && (is_idle || !w.when_idle)
+                && !(no_big && w.size >= BIG)
+                && !busy(&w.account)
+        });
         let weight =
             |w: &Waiting| w.size.saturating_sub(AGEING.saturating_mul(w.since.elapsed().as_secs()));
         let best = candidates.min_by_key(|(_, w)| (weight(w), w.since)).map(|(i, _)| i)?;
         let taken = queue.waiting.swap_remove(best);
-        queue.running.insert(taken.upload.clone(), taken.account.clone());
+        queue.running.insert(taken.upload.clone(), taken.clone());
         Some(taken)
     }
 
@@ -481,4 +493,44 @@ pub async fn enqueue_own(app: &App) -> store::Result<usize> {
         uploads::in_state(app.store.db(), crate::domain::upload::UploadState::Scanning).await?;
     let own = rows.iter().filter(|row| row.node == app.node.as_str());
     Ok(own.map(|row| drop(app.scans.enqueue(row))).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(slots: usize, files: &[(&str, &str, u64)]) -> Scans {
+        let scans = Scans::new(Vec::new());
+        scans.slots.store(slots, Ordering::Release);
+        let now = Instant::now();
+        for (upload, account, size) in files {
+            scans.queue().waiting.push(Waiting {
+                upload: (*upload).to_owned(),
+                account: (*account).to_owned(),
+                size: *size,
+                since: now,
+                not_before: now,
+                retry: IdleRetry::Open,
+                when_idle: false,
+            });
+        }
+        scans
+    }
+
+    fn taken(scans: &Scans) -> Vec<String> {
+        std::iter::from_fn(|| scans.take().map(|waiting| waiting.upload)).collect()
+    }
+
+    #[test]
+    fn big_files_leave_a_place_to_small_ones_and_an_account_has_two() {
+        let big = 2_000_000_000;
+        let scans = queue(3, &[("a", "x", big), ("b", "y", big), ("c", "z", big)]);
+        assert_eq!(taken(&scans), ["a", "b"], "the third place is free");
+        scans.queue().waiting.append(&mut queue(3, &[("d", "z", 5_000_000)]).queue().waiting);
+        assert_eq!(taken(&scans), ["d"]);
+        // With one place there is nothing to leave.
+        assert_eq!(taken(&queue(1, &[("a", "x", big)])), ["a"]);
+        let three = [("a", "x", 1), ("b", "x", 2), ("c", "x", 3)];
+        assert_eq!(taken(&queue(8, &three)), ["a", "b"]);
+    }
 }

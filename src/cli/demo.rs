@@ -104,11 +104,13 @@ async fn start_clamd(dir: &Path) -> anyhow::Result<Child> {
     let text = format!(
         "LocalSocket {}\nDatabaseDirectory {}\nTemporaryDirectory {}\nLogFile {}\nForeground yes\n\
          StreamMaxLength 0\nMaxFileSize 0\nMaxScanSize 20G\nMaxScanTime 1200000\nAlertExceedsMax yes\n\
-         AlertEncrypted yes\nMaxThreads 4\n",
+         AlertEncrypted yes\nMaxThreads {}\n",
         socket.display(),
         at("db"),
         at("tmp"),
         at("clamd.log"),
+        // Cores and one more: so many scans at once, less one.
+        std::thread::available_parallelism().map_or(2, std::num::NonZero::get).saturating_add(1),
     );
     let file = home.join("clamd.conf");
     std::fs::write(&file, text)?;
