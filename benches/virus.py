@@ -45,7 +45,7 @@ def main():
         os.chmod(folder, 0o755)
     os.chmod(clamd, 0o666)
     files = {"clean, 1 MB": os.urandom(1_000_000), "EICAR, 1 MB": os.urandom(999_000) + EICAR,
-             "EICAR behind 400 MB": os.urandom(400_000_000) + EICAR}
+             "EICAR behind 1.5 GB": os.urandom(1_500_000_000) + EICAR}
     server = Proftpd(base, certificate, clamd)
     try:
         server.start()
@@ -59,7 +59,7 @@ def main():
             ):
                 seconds, said = put(port, user, password, file, path)
                 at_once = fetch(port, user, password, path)
-                time.sleep(25 if "400" in name else 0)
+                time.sleep(40 if "GB" in name else 0)
                 print(f"{name:20} {who:9} {seconds:6.1f} s  {said:90.90}  readable at once: {at_once}, later: {fetch(port, user, password, path)}")
     finally:
         server.stop()
