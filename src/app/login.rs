@@ -13,7 +13,7 @@ use super::{App, passwords};
 use crate::domain::account::{AccountName, Language, Settings, Status};
 use crate::domain::event::{Event, EventKind};
 use crate::store::accounts::{self, AccountRow};
-use crate::store::{self, activation};
+use crate::store::{self, Kind, activation};
 
 /// Why nobody was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,10 +235,37 @@ impl App {
                     session.map_or(self.config.language, |(session, _)| session.language());
                 Err(self.too_many(row, door, language).await)
             }
-            Err(error) => {
-                tracing::error!(%error, account = row.username, "login could not be noted");
-                Err(internal())
+            Err(error) => self.let_in_without_rows(row, door, session, error.to_string()).await,
+        }
+    }
+
+    /// A full disk takes no new rows, but a change of one that is there. Whoever has been here before comes in all the
+    /// same, to fetch files and to be told why none can be sent. Several servers need the rows to count.
+    async fn let_in_without_rows(
+        &self,
+        row: &AccountRow,
+        door: Door,
+        session: Option<(&Session, usize)>,
+        cause: String,
+    ) -> Result<(), LoginRefusal> {
+        tracing::error!(error = cause, account = row.username, "login could not be noted");
+        if self.store.kind() == Kind::Postgres || row.checked == 0 {
+            return Err(internal());
+        }
+        let version = (row.username.as_str(), row.version);
+        match accounts::note_login(self.store.db(), version, self.now()).await {
+            Ok(1..) => {
+                let event = session.map_or_else(
+                    || event_at(door, &row.username, EventKind::Login).client(&row.client_no),
+                    |(session, _)| {
+                        session.event(EventKind::Login).with("method", door.method.as_str())
+                    },
+                );
+                self.record(event).await;
+                Ok(())
             }
+            Ok(0) => Err(self.reject_account(door, row, "account changed").await),
+            Err(_) => Err(internal()),
         }
     }
 

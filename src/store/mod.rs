@@ -170,11 +170,34 @@ impl Store {
         match self.kind {
             Kind::Sqlite => {
                 let guard = Arc::clone(&self.writer).lock_owned().await;
-                let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+                let transaction = match self.pool.begin_with("BEGIN IMMEDIATE").await {
+                    Err(sqlx::Error::InvalidSavePointStatement) => {
+                        self.drop_stuck().await?;
+                        self.pool.begin_with("BEGIN IMMEDIATE").await?
+                    }
+                    other => other?,
+                };
                 Ok(WriteTx { transaction, _writer: Some(guard) })
             }
             Kind::Postgres => Ok(WriteTx { transaction: self.pool.begin().await?, _writer: None }),
         }
+    }
+
+    /// When SQLite ends a transaction by itself (the disk is full), sqlx takes its connection for one in the middle of it
+    /// for ever. Such connections are closed; the pool makes others.
+    async fn drop_stuck(&self) -> Result<()> {
+        let mut good = Vec::new();
+        while let Some(mut connection) = self.pool.try_acquire() {
+            let begun = match connection.begin_with("BEGIN").await {
+                Ok(transaction) => transaction.rollback().await,
+                Err(error) => Err(error),
+            };
+            match begun {
+                Ok(()) => good.push(connection),
+                Err(_) => connection.close().await?,
+            }
+        }
+        Ok(())
     }
 
     /// A connection of its own, outside the pool.

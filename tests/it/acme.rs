@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::TempDir;
 use crate::support::eventually;
 use crate::support::http::curl;
-use crate::support::instance::{Setup, free_port};
+use crate::support::instance::{PASSWORD, Setup, free_port};
 use crate::support::tls::presented;
 
 const DOMAIN: &str = "portal.druckerei.example";
@@ -150,5 +150,6 @@ fn an_authority_that_cannot_see_the_server_is_told_with_its_words_and_customers_
     });
     let log = portal.log();
     assert!(log.contains("connection refused"), "{log}");
+    portal.set_password(PASSWORD);
     portal.curl_ftps("/", &[]).well();
 }
