@@ -197,6 +197,9 @@ impl Store {
                 Err(_) => connection.close().await?,
             }
         }
+        drop(good);
+        // The journal beside the database begins anew: what it took is free, and room for what must be written now.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
         Ok(())
     }
 
