@@ -102,9 +102,9 @@ fn what_a_killed_server_had_accepted_is_done_once_by_the_other_within_half_a_min
     let (_postgres, mut first, second) = two("twokill", Setup::new());
     // A customer in the middle of a file, slowly.
     std::fs::write(first.file("gross.bin"), noise(3_000_000, 7)).unwrap();
+    first.cli(&["account", "set", USER, "upload_rate=400000"]);
     let mut slow = Held::open(&first);
     let batch = format!("put gross.bin {IN}/gross.bin\n");
-    first.cli(&["account", "set", USER, "upload_rate=400000"]);
     slow.0.stdin.as_mut().unwrap().write_all(batch.as_bytes()).unwrap();
     eventually("it runs", || {
         let transfers = second.cli(&["watch"])["transfers"].as_array().unwrap().clone();
