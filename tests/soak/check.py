@@ -136,8 +136,10 @@ for link in links:
         to = re.search(rb"^To: .*?([\w.]+@[\w.]+)", path.read_bytes(), re.M)
         if link["token"] in text and (not to or to[1].decode() not in address):
             shown.append(f"a token in {path.name} to {to and to[1]}")
+looked_at = sum(n.get("looked_at", 0) for n in observed)
 holds("I12", "no secret in log, database, mails of others or process lists",
-      shown + [n["shown"] for n in observed if n.get("shown")], f"{len(secrets)} secrets, {len(mails)} mails")
+      shown + [n["shown"] for n in observed if n.get("shown")] + ([] if looked_at else ["no process was looked at"]),
+      f"{len(secrets)} secrets, {len(mails)} mails, {looked_at} command lines")
 newest = max(int(p.name[:4]) for p in Path(SETTINGS["migrations"]).iterdir())
 version = db.execute("SELECT MAX(version) FROM _sqlx_migrations").fetchone()[0]
 holds("I13", "the database is whole",

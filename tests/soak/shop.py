@@ -123,6 +123,15 @@ class Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def ours():
+    """Command lines of the product's processes and of all that they started; other programs here are not its business."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    rows = {pid: (parent, args) for pid, parent, args in (line.split(None, 2) for line in listed.splitlines())}
+    def is_ours(pid):
+        return pid in rows and (rows[pid][1].startswith(SETTINGS["binary"]) or is_ours(rows[pid][0]))
+    return [rows[pid][1] for pid in rows if is_ours(pid)]
+
+
 def observer():
     notes, last = Journal("observed"), 0
     while not ended():
@@ -142,11 +151,9 @@ def observer():
             notes.note(pid=pid, memory=memory, descriptors=len(os.listdir(f"/proc/{pid}/fd")))
         except (OSError, ValueError, TypeError):
             pass
-        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
         secrets = [a["password"] for a in SETTINGS["accounts"]]
-        shown = [line for line in listed.splitlines() if any(s in line for s in secrets)]
-        if shown:
-            notes.note(shown=shown)
+        lines = ours()
+        notes.note(looked_at=len(lines), shown=[line for line in lines if any(s in line for s in secrets)])
         time.sleep(1)
 
 
