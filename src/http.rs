@@ -36,6 +36,14 @@ const REQUEST: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 64;
 const BUFFER_MAX: usize = 32 * 1024;
 
+/// The value of a cookie of a request (RFC 6265 section 5.4).
+#[must_use]
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+}
+
 /// Who calls: the peer, or whom a trusted proxy names.
 #[derive(Clone)]
 pub struct Caller {

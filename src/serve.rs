@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::passwords::Passwords;
+use crate::app::scan_queue::Scans;
 use crate::app::scanner::Scanner;
-use crate::app::scans::Scans;
 use crate::app::{App, Clock, HostKey, new_id, recovery, workers};
 use crate::config::{Config, client_ini};
 use crate::guard::Guard;
@@ -38,6 +38,7 @@ const LOCK_LOOK: Duration = Duration::from_millis(50);
 /// When something of it cannot be opened.
 pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
     let data_dir = config.data_dir.clone();
+    vault::refuse_foreign_root(&data_dir)?;
     vault::make_private_dir(&data_dir)
         .with_context(|| format!("data_dir {}", data_dir.display()))?;
     let sqlite = data_dir.join("ptportal.db");

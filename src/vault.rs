@@ -356,6 +356,24 @@ pub fn lies_in_memory(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| matches!(stat.f_type, 0x0102_1994 | 0x8584_58f6))
 }
 
+/// Root's files in the data folder of a service that runs as another user would be closed to it.
+///
+/// # Errors
+/// When we are root and the folder is not root's.
+pub fn refuse_foreign_root(data_dir: &Path) -> io::Result<()> {
+    let Ok(meta) = fs::metadata(data_dir) else { return Ok(()) };
+    let owner = meta.uid();
+    if owner == 0 || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let why = format!(
+        "data_dir {} belongs to user {owner}, who could not read what root writes there; run this as that user: \
+         sudo -u '#{owner}' ptportal …",
+        data_dir.display()
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 /// Makes a folder that only the service user may enter.
 ///
 /// # Errors

@@ -204,6 +204,8 @@ pub struct Restored {
     pub files: Vec<String>,
     /// Were there already and are others, so they stay.
     pub kept: Vec<String>,
+    /// Stay in the backup: their places are not for the service to write to.
+    pub by_hand: Vec<String>,
 }
 
 /// Puts a backup back: into an empty database, and files where none are.
@@ -230,7 +232,12 @@ pub async fn restore(store: &Store, config: &Config, source: &Path) -> anyhow::R
     let mut restored = Restored { rows: store.fill(lines).await?, ..Restored::default() };
     store.migrate().await?;
     for each in &manifest.parts {
-        let Some(home) = home_of(config, &each.name) else { continue };
+        let Some(home) = home_of(config, &each.name) else {
+            if each.name != ROWS {
+                restored.by_hand.push(each.name.clone());
+            }
+            continue;
+        };
         let mut bytes = Vec::new();
         part(source, &each.name)?.read_to_end(&mut bytes)?;
         if home.exists() {

@@ -246,8 +246,13 @@ impl App {
 
     /// Bytes that are free in `data_dir`, where uploads can be written there; else why not.
     pub(super) async fn room(self: &Arc<Self>) -> Result<u64, String> {
-        let min_free = self.limits().min_free;
         let free = with_app(self, |app| app.vault.probe()).await.map_err(|e| e.to_string())?;
+        self.enough_room(free)
+    }
+
+    /// Whether free bytes are enough to take files; else the sentence that says so.
+    pub(super) fn enough_room(&self, free: u64) -> Result<u64, String> {
+        let min_free = self.limits().min_free;
         if free >= min_free {
             return Ok(free);
         }
@@ -265,7 +270,10 @@ impl App {
         };
         let mut checks = Vec::new();
         for health in clamds {
-            checks.extend(self.check_clamd(health).await);
+            let mut lines = self.check_clamd(health).await;
+            let address = health.clamd.address();
+            lines.iter_mut().for_each(|line| line.detail = format!("{address}: {}", line.detail));
+            checks.extend(lines);
         }
         checks
     }
@@ -278,11 +286,8 @@ impl App {
             }
         };
         let detail = format!(
-            "{} at {}, transport {}, {} threads",
-            proof.version.text,
-            health.clamd.address(),
-            proof.transport,
-            proof.max_threads
+            "{}, transport {}, {} threads",
+            proof.version.text, proof.transport, proof.max_threads
         );
         let mut checks = vec![Check::ok("clamd", detail)];
         checks.push(match (&proof.version.database, &proof.version.date) {
@@ -379,6 +384,8 @@ impl App {
         let all = all.chain(ftps.map(named("ftps port")));
         let all = all.chain(self.config.web.listen.iter().map(named("web port")));
         let all = all.chain(self.config.api.listen.iter().map(named("api port")));
+        let all = all.chain(self.config.admin.listen.iter().map(named("admin port")));
+        let all = all.chain(self.config.acme.listen.iter().map(named("acme port")));
         for (name, address) in all {
             checks.push(match tokio::net::TcpListener::bind(address).await {
                 Ok(_) => Check::ok(name, format!("{address} is free")),

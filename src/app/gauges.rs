@@ -116,7 +116,6 @@ impl App {
 impl App {
     /// What a look without writing tells: whoever watches may be another user than the service.
     pub(super) async fn glance(self: &Arc<Self>) -> Vec<Readiness> {
-        let min_free = self.limits().min_free;
         let shared = Arc::clone(self);
         let looked = tokio::task::spawn_blocking(move || {
             let free = shared.vault.free_bytes();
@@ -124,14 +123,7 @@ impl App {
             (free, share.map(|error| error.to_string()))
         });
         let (data_dir, hotfolder) = match tokio::time::timeout(PROBE, looked).await {
-            Ok(Ok((Ok(free), share))) if free < min_free => {
-                let (free, min_free) = (free >> 20, min_free >> 20);
-                (
-                    Some(format!("{free} MiB free, less than limits.min_free ({min_free} MiB)")),
-                    share,
-                )
-            }
-            Ok(Ok((Ok(_), share))) => (None, share),
+            Ok(Ok((Ok(free), share))) => (self.enough_room(free).err(), share),
             Ok(Ok((Err(error), share))) => (Some(error.to_string()), share),
             Ok(Err(_)) | Err(_) => (None, Some("disk or share do not answer".to_owned())),
         };

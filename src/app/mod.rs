@@ -52,6 +52,7 @@ pub mod recovery;
 mod repeat;
 pub mod retention;
 mod scan_place;
+pub mod scan_queue;
 pub mod scanner;
 pub mod scans;
 pub mod session;
@@ -116,7 +117,7 @@ pub struct App {
     /// None when `hotfolder.root` is empty: nothing is pushed.
     pub hotfolder: Option<Arc<Hotfolder>>,
     pub scanner: scanner::Scanner,
-    pub scans: scans::Scans,
+    pub scans: scan_queue::Scans,
     pub passwords: passwords::Passwords,
     pub sessions: presence::Sessions,
     /// Transfers that run here.

@@ -39,9 +39,9 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
         Kind::Postgres => nodes::live(app.store.db(), app.now()).await?,
     };
     alive.push(app.node.to_string());
-    let is_gone = |node: &String| !alive.contains(node);
+    let is_gone = |node: &str| !alive.iter().any(|living| living == node);
     for (id, owner) in mails::leased(app.store.db()).await? {
-        if is_gone(&owner.split('/').next().unwrap_or_default().to_owned()) {
+        if is_gone(leases::node_of(&owner)) {
             mails::release(app.store.db(), (&id, &owner)).await?;
         }
     }
@@ -56,14 +56,14 @@ pub async fn take_over(app: &Arc<App>) -> anyhow::Result<()> {
         }
     }
     for owner in leases::owners(app.store.db()).await? {
-        if is_gone(&owner.split('/').next().unwrap_or_default().to_owned()) {
+        if is_gone(leases::node_of(&owner)) {
             leases::free_of(app.store.db(), &owner).await?;
         }
     }
     for owner in hook_runs::lease_owners(app.store.db()).await? {
-        let node = owner.split('/').next().unwrap_or_default().to_owned();
-        if is_gone(&node) {
-            hook_runs::free_leases_of(app.store.db(), &node).await?;
+        let node = leases::node_of(&owner);
+        if is_gone(node) {
+            hook_runs::free_leases_of(app.store.db(), node).await?;
         }
     }
     for node in sessions::nodes(app.store.db()).await?.iter().filter(|node| is_gone(node)) {

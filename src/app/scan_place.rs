@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::App;
+use super::scan_queue::{self, PER_ACCOUNT};
 use super::scanner::{self, Asked};
-use super::scans::{self, PER_ACCOUNT};
 use crate::clamd::{Address, scan_limit};
 use crate::store::{self, Kind, leases};
 
@@ -44,7 +44,7 @@ pub(super) async fn find<'a>(
         }
     }
     for (health, proof) in app.scanner.ready() {
-        let slots = scans::places_for(size, scanner::slots(&proof));
+        let slots = scan_queue::places_for(size, scanner::slots(&proof));
         let Some(asked) = health.ask(proof) else { continue };
         if !shared {
             return Ok(Some(Place { app, asked, owner: None }));

@@ -136,6 +136,16 @@ pub fn event(row: &EventRow) -> Value {
     })
 }
 
+/// The words of an event's details that say most to a reader, the weightiest first.
+#[must_use]
+pub fn event_words(row: &EventRow) -> Vec<String> {
+    const TELLING: [&str; 7] =
+        ["signature", "reason", "text", "recipient", "placed_name", "protocol", "method"];
+    let detail = object(&row.detail);
+    let words = TELLING.iter().filter_map(|name| detail.get(*name)?.as_str());
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 #[must_use]
 pub fn ban(row: &BanRow) -> Value {
     json!({

@@ -26,6 +26,7 @@ pub(super) async fn backup(context: &Context, file: &Path) -> anyhow::Result<()>
 pub(super) async fn restore(context: &Context, file: &Path) -> anyhow::Result<()> {
     let config = &context.loaded.config;
     let dir = config.data_dir.display();
+    vault::refuse_foreign_root(&config.data_dir)?;
     vault::make_private_dir(&config.data_dir).with_context(|| format!("data_dir {dir}"))?;
     // A server that runs must not have its tables changed under its feet.
     let _lock = vault::lock(&config.data_dir, true)
@@ -35,8 +36,8 @@ pub(super) async fn restore(context: &Context, file: &Path) -> anyhow::Result<()
     let restored = backup::restore(&store, config, file).await?;
     store.close().await;
     context.printer.one(&json!({
-        "rows": restored.rows, "files": restored.files, "kept": restored.kept,
-        "next": "copy the vault back into data_dir, then `ptportal fsck` and `ptportal check`",
+        "rows": restored.rows, "files": restored.files, "kept": restored.kept, "by_hand": restored.by_hand,
+        "next": "take the parts of by_hand out with tar, copy the vault back into data_dir, then `ptportal fsck` and `ptportal check`",
     }));
     Ok(())
 }

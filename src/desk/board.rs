@@ -13,6 +13,7 @@ use crate::app::control;
 use crate::app::picture::Picture;
 use crate::app::transfers::TransferView;
 use crate::app::troubles::Trouble;
+use crate::app::views;
 use crate::domain::account::Language;
 use crate::domain::refusal;
 use crate::domain::time::Timestamp;
@@ -121,17 +122,13 @@ fn values(picture: &Picture, language: Language) -> Value {
 
 /// An event as a line of a table.
 pub(super) fn event(row: &EventRow) -> Value {
-    let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
-    let words = ["signature", "reason", "text", "recipient", "placed_name", "protocol", "method"];
-    let said = words.iter().filter_map(|word| detail.get(*word)?.as_str());
-    let said: Vec<&str> = said.filter(|said| !said.is_empty()).collect();
     let path = match (row.project_no.as_str(), row.path.as_str()) {
         ("", path) => path.to_owned(),
         (project, path) => format!("/{project}/{}", path.trim_start_matches('/')),
     };
     json!({
         "time": moment(row.time), "kind": row.kind, "client_no": row.client_no, "username": row.username,
-        "upload_id": row.upload_id, "path": path, "peer": row.peer, "said": said.join(", "),
+        "upload_id": row.upload_id, "path": path, "peer": row.peer, "said": views::event_words(row).join(", "),
     })
 }
 

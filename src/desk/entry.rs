@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{Desk, language, page, problem, see_other};
 use crate::app::activation::random_token;
 use crate::domain::activation::Token;
+use crate::http;
 
 const COOKIE: &str = "ptportal-desk";
 /// A working day.
@@ -74,14 +75,8 @@ impl Operators {
     }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<Token> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.find(|(key, _)| key.trim() == COOKIE).and_then(|(_, value)| Token::parse(value.trim()))
-}
-
 async fn operator(desk: &Desk, headers: &HeaderMap) -> Option<Operator> {
-    let cookie = cookie(headers)?;
+    let cookie = Token::parse(http::cookie(headers, COOKIE)?)?;
     let api_token = desk.operators.api_token(&cookie)?;
     match desk.app.admin_token(&api_token).await {
         Ok(Some(name)) => Some(Operator { name, cookie }),

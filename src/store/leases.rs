@@ -25,6 +25,12 @@ pub async fn take(
     Ok(done.rows_affected() > 0)
 }
 
+/// The node of an owner: owners are a node, a slash, and what of it holds the lease.
+#[must_use]
+pub fn node_of(owner: &str) -> &str {
+    owner.split_once('/').map_or(owner, |(node, _)| node)
+}
+
 /// Who holds something.
 pub async fn owners(db: impl Db<'_>) -> Result<Vec<String>> {
     let rows: Vec<(String,)> =

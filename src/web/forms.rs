@@ -11,7 +11,7 @@ use super::page::{self, Reader};
 use crate::app::activation::random_token;
 use crate::app::web_sessions::{self, Visitor};
 use crate::domain::activation::Token;
-use crate::http::Caller;
+use crate::http::{self, Caller};
 
 /// What the secret in a form is derived for.
 const PURPOSE: &str = "form";
@@ -25,8 +25,7 @@ pub(super) struct FormCookie {
 
 impl FormCookie {
     pub(super) fn of(web: &Web, headers: &HeaderMap) -> Self {
-        let known =
-            cookie(headers, name(web, "-form").as_str()).and_then(|text| Token::parse(&text));
+        let known = http::cookie(headers, &name(web, "-form")).and_then(Token::parse);
         match known {
             Some(token) => Self { token: Some(token), is_new: false },
             None => Self { token: random_token().ok(), is_new: true },
@@ -55,12 +54,6 @@ fn name(web: &Web, suffix: &str) -> String {
     format!("{prefix}ptportal{suffix}")
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
-}
-
 fn set_cookie(web: &Web, suffix: &str, value: &str, age: Option<u64>) -> Option<HeaderValue> {
     let secure = if web.app.config.web.base_url.is_https() { "; Secure" } else { "" };
     let age = age.map(|age| format!("; Max-Age={age}")).unwrap_or_default();
@@ -79,8 +72,8 @@ pub(super) fn no_session_cookie(web: &Web) -> Option<HeaderValue> {
 
 /// Who is logged in, by the cookie of the request.
 pub(super) async fn visitor(web: &Web, headers: &HeaderMap, caller: &Caller) -> Option<Visitor> {
-    let cookie = cookie(headers, name(web, "").as_str())?;
-    match web.app.visitor(&cookie, caller.address).await {
+    let cookie = http::cookie(headers, &name(web, ""))?;
+    match web.app.visitor(cookie, caller.address).await {
         Ok(Some(visitor)) => {
             caller.authenticated();
             Some(visitor)

@@ -142,6 +142,23 @@ fn a_key_that_is_removed_opens_nothing_any_more() {
     }
 }
 
+/// Files of root in the service's folder would be closed to the service.
+#[test]
+fn root_is_told_to_become_the_owner_of_the_data_folder() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can see this");
+        return;
+    }
+    let mut portal = Setup::new().start("root");
+    portal.stop();
+    std::os::unix::fs::chown(portal.file("data"), Some(12_345), None).unwrap();
+    for command in [&["events"][..], &["check"], &["serve"], &["restore", "none.tar"]] {
+        let refused = portal.try_cli(command);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && told.contains("sudo -u '#12345'"), "{told}");
+    }
+}
+
 #[test]
 fn check_and_help_say_what_is_true() {
     let portal = Setup::new().start("check");
@@ -153,6 +170,7 @@ fn check_and_help_say_what_is_true() {
     assert_eq!(named("signatures")["state"], "warning");
     assert!(named("MaxFileSize")["detail"].as_str().unwrap().contains("2 147 483 645"));
     assert_eq!(named("sftp port")["state"], "ok");
+    assert!(named("admin port")["detail"].as_str().unwrap().contains("served"), "{checks:#}");
     assert_eq!(named("hotfolder")["state"], "ok");
     let help = portal.try_cli(&["--help"]);
     assert!(help.status.success());

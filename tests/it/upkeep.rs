@@ -125,6 +125,7 @@ fn a_backup_taken_under_load_restores_elsewhere_with_every_login_and_row() {
     std::fs::remove_dir_all(other.file("certs")).unwrap();
     let restored = other.cli(&["restore", target.to_str().unwrap()]);
     assert!(restored["rows"].as_u64().unwrap() > 50, "{restored}");
+    assert_eq!(restored["by_hand"], serde_json::json!(["ptportal.toml"]));
     let key = |portal: &Instance| std::fs::read(portal.file("certs/ssh_host_ed25519_key")).unwrap();
     assert!(key(&portal) == key(&other), "the same host key: no customer is warned");
     for name in ["id", "id.pub"] {

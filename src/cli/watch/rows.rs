@@ -2,6 +2,7 @@
 
 use crate::app::picture::Picture;
 use crate::app::transfers::TransferView;
+use crate::app::views;
 use crate::domain::account::Language;
 use crate::domain::refusal;
 use crate::domain::time::Timestamp;
@@ -322,13 +323,8 @@ fn delivery(row: &OpenDelivery, now: Timestamp) -> Row {
     }
 }
 
-/// The words of an event's details that say most, in this order.
-const TELLING: [&str; 6] = ["signature", "reason", "text", "recipient", "placed_name", "method"];
-
 fn event(row: &EventRow) -> Row {
-    let detail: serde_json::Value = serde_json::from_str(&row.detail).unwrap_or_default();
-    let word = |name: &str| detail.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-    let said = TELLING.iter().find_map(|name| word(name)).unwrap_or_default();
+    let said = views::event_words(row).into_iter().next().unwrap_or_default();
     let place = match (row.project_no.as_str(), row.path.as_str()) {
         ("", "") => row.peer.clone(),
         (project, "") => project.to_owned(),
