@@ -295,6 +295,10 @@ impl App {
             MailState::Queued => None,
         };
         match kind {
+            Some(EventKind::MailSent) => {
+                let sent = mail_event(EventKind::MailSent, mail, reason);
+                work.note(sent.with("mail_server", self.mailer().describe()));
+            }
             Some(kind) => work.note(mail_event(kind, mail, reason)),
             None => tracing::warn!(
                 mail = mail.id,

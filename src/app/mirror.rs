@@ -253,7 +253,7 @@ impl Ledger for Attempt<'_> {
         let mut parcel = parcel(self.app, self.row, self.upload).await?;
         let mut renewal = Renewal::new(self);
         let temp_name = temp_name.to_owned();
-        placing::on_share(self.share, move |share| {
+        placing::copy_on_share(self.share, parcel.size, move |share| {
             let expected = (&parcel.hash, parcel.mtime);
             share.copy_in(&mut parcel.content, &temp_name, expected, &mut || renewal.keep_going())
         })

@@ -8,10 +8,17 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::domain::content::ContentHash;
 use crate::domain::hotname::SafeName;
 use crate::hotfolder::{Hotfolder, HotfolderError, Placed};
 use crate::{steps, store};
+
+/// From this size on, in bytes, a copy is a big one.
+const BULK: u64 = 64 << 20;
+/// How nice a big copy is (setpriority(2)): a third of the weight of others where they want the same core.
+const STEPPED_BACK: i32 = 5;
 
 /// Why an attempt ended without a file in its place.
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +145,40 @@ pub async fn on_share<T: Send + 'static>(
     let share = Arc::clone(share);
     match tokio::task::spawn_blocking(move || work(&share.pinned()?)).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(odd("a worker on the share ended unexpectedly")),
+        Err(_) => Err(ended()),
     }
+}
+
+/// The same for a copy of this many bytes. A big one steps back behind scans and customers, who wait for theirs.
+///
+/// # Errors
+/// What the share says.
+pub async fn copy_on_share<T: Send + 'static>(
+    share: &Arc<Hotfolder>,
+    size: u64,
+    work: impl FnOnce(&Hotfolder) -> Result<T, HotfolderError> + Send + 'static,
+) -> Result<T, Failed> {
+    if size < BULK {
+        return on_share(share, work).await;
+    }
+    let share = Arc::clone(share);
+    let (tell, told) = oneshot::channel();
+    // A thread of its own: what has stepped back may not come forward again.
+    let copying = std::thread::Builder::new().name("bulk-copy".to_owned()).spawn(move || {
+        if let Err(error) = rustix::process::setpriority_process(None, STEPPED_BACK) {
+            tracing::debug!(%error, "a big copy could not step back");
+        }
+        tell.send(share.pinned().and_then(|share| work(&share))).ok();
+    });
+    copying.map_err(|error| odd(format!("no thread for a copy: {error}")))?;
+    match told.await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(ended()),
+    }
+}
+
+fn ended() -> Failed {
+    odd("a worker on the share ended unexpectedly")
 }
 
 /// Whether the share is there and ours.
