@@ -114,6 +114,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let numbers = metering::start()?;
     let is_sqlite = config.database.url.is_empty();
+    vault::refuse_foreign_root(&config.data_dir)?;
     check_folders(&config)?;
     raise_descriptor_limit(&config);
     let _lock = lock(&config, is_sqlite).await?;

@@ -154,7 +154,8 @@ fn root_is_told_to_become_the_owner_of_the_data_folder() {
     std::os::unix::fs::chown(portal.file("data"), Some(12_345), None).unwrap();
     for command in [&["events"][..], &["check"], &["serve"], &["restore", "none.tar"]] {
         let refused = portal.try_cli(command);
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let told = [refused.stdout, refused.stderr].concat();
+        let told = String::from_utf8_lossy(&told).into_owned();
         assert!(!refused.status.success() && told.contains("sudo -u '#12345'"), "{told}");
     }
 }

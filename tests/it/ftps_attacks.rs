@@ -61,7 +61,14 @@ fn commands_behind_auth_tls_in_clear_close_the_connection() {
          except (ssl.SSLError, OSError) as error: print(error)\n\
          c = context(); c.set_alpn_protocols(['ftp'])\n\
          s = raw(); l = Lines(s); l.reply(); l.ask('AUTH TLS')\n\
-         assert c.wrap_socket(s).selected_alpn_protocol() == 'ftp'",
+         assert c.wrap_socket(s).selected_alpn_protocol() == 'ftp'\n\
+         # What a browser could be made to send comes back in no reply.\n\
+         c = by_hand(); word = '<script>alert(1)</script>'\n\
+         for command in ('', 'USER ', 'PASS ', 'CWD ', 'SIZE ', 'MDTM ', 'MLST ', 'DELE ', 'RMD ', 'RNFR ', 'RNTO ', 'REST ', 'TYPE ',\n\
+         \x20               'MODE ', 'STRU ', 'OPTS ', 'PROT ', 'PBSZ ', 'AUTH ', 'HOST ', 'SITE ', 'HELP ', 'FEAT ', 'STAT ', 'HASH ',\n\
+         \x20               'XSHA256 ', 'MFMT ', 'MFMT 20261129000000 ', 'ALLO ', 'PORT ', 'EPRT ', 'EPSV ', 'RETR ', 'STOR '):\n\
+         \x20   reply = c.ask(command + word)\n\
+         \x20   assert reply and 'script' not in reply.lower(), (command, reply)",
     );
     said.well();
     assert_eq!(portal.events("protocol.error").len(), 1, "once a minute for each stranger");

@@ -74,6 +74,30 @@ fn fsck_finds_what_is_missing_damaged_or_without_a_row_and_rebuilds_rows() {
     said.well();
 }
 
+/// What the disk changed between the verdict and the delivery is no longer what was scanned.
+#[test]
+fn a_bit_that_flips_in_the_vault_stops_its_delivery_and_says_so() {
+    let portal = Setup::new().set("hotfolder", "delivery_delay", "\"3s\"").start("bit-rot");
+    std::fs::write(portal.file("a.bin"), "the customer's bytes").unwrap();
+    portal.sftp(&format!("put a.bin {IN}/kippt.pdf\n")).well();
+    let (path, whole) = (content(&portal, "kippt.pdf"), b"the customer's bytes");
+    let mut flipped = *whole;
+    flipped[3] ^= 1;
+    std::fs::write(&path, flipped).unwrap();
+    let delivery = || portal.cli(&["delivery", "list"])[0].clone();
+    eventually("it is tried in vain three times", || delivery()["state"] == "stuck");
+    let reason = delivery()["last_error"].as_str().unwrap().to_owned();
+    assert!(reason.contains("differs from the vault"), "{reason}");
+    assert!(!portal.delivered("kippt.pdf").exists());
+    let watched = portal.cli(&["watch"]).to_string();
+    assert!(watched.contains("differs from the vault"), "{watched}");
+    assert_eq!(portal.events("delivery.stuck").len(), 1);
+    std::fs::write(&path, whole).unwrap();
+    portal.cli(&["delivery", "retry", delivery()["id"].as_str().unwrap()]);
+    eventually("the whole file is delivered", || portal.delivered("kippt.pdf").exists());
+    assert_eq!(std::fs::read(portal.delivered("kippt.pdf")).unwrap(), whole);
+}
+
 /// Customers who go on while a backup is taken.
 fn under_load(portal: &Instance, target: &Path) {
     std::thread::scope(|scope| {
