@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::scanner::{Health, Scanner};
-use super::{App, hooks, with_app};
+use super::{App, hook_programs, with_app};
 use crate::clamd::{Proof, ceiling};
 use crate::domain::account::Settings;
 use crate::domain::client_defaults::ClientDefaults;
@@ -121,7 +121,7 @@ impl App {
         let dir = &self.config.hooks.dir;
         let (mut count, mut checks) = (0usize, Vec::new());
         for kind in EventKind::HOOKABLE.iter().copied() {
-            let names = match hooks::programs(dir, kind).await {
+            let names = match hook_programs::programs(dir, kind).await {
                 Ok(names) => names,
                 Err(error) => {
                     let place = dir.join(kind.as_str()).display().to_string();
@@ -134,7 +134,7 @@ impl App {
             for name in names {
                 count = count.saturating_add(1);
                 let path = dir.join(kind.as_str()).join(name);
-                if let Some(reason) = hooks::unsafe_reason(&path, dir) {
+                if let Some(reason) = hook_programs::unsafe_reason(&path, dir) {
                     checks.push(Check::failed("hook", path.display().to_string(), reason));
                 }
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::work::Work;
-use super::{App, batches, data_mails, hooks, job_tickets, views};
+use super::{App, batches, data_mails, hook_programs, job_tickets, views};
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::steps;
@@ -108,7 +108,7 @@ impl App {
             let kind =
                 EventKind::parse(&row.kind).filter(|kind| EventKind::HOOKABLE.contains(kind));
             let Some(kind) = kind else { continue };
-            let programs = hooks::programs(&self.config.hooks.dir, kind).await?;
+            let programs = hook_programs::programs(&self.config.hooks.dir, kind).await?;
             let webhooks =
                 self.config.webhooks.iter().filter(|webhook| webhook.events.contains(&kind));
             let urls: Vec<String> = webhooks.map(|webhook| webhook.url.clone()).collect();

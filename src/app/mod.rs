@@ -19,6 +19,7 @@ pub mod follow;
 pub mod fsck;
 pub mod gauges;
 pub mod hand_on;
+pub mod hook_programs;
 pub mod hooks;
 pub mod import_folder;
 mod invite;
