@@ -68,6 +68,12 @@ impl Files {
         Some(Pair { private_key: format!("{key}{end}"), chain: chain.to_owned() })
     }
 
+    /// The file of [`Self::pair`], key and chain in one.
+    #[must_use]
+    pub fn pair_file(&self) -> PathBuf {
+        self.0.join(PAIR)
+    }
+
     /// Keeps a pair, and puts it where the services read it.
     ///
     /// # Errors

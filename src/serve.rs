@@ -88,6 +88,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         mails_wake: Notify::new(),
         links_wake: Notify::new(),
         hooks_wake: Notify::new(),
+        looks: crate::app::readiness::Looks::default(),
         rates: crate::app::rates::Rates::default(),
         publishing: crate::app::publish::Running::default(),
         retention_wake: Notify::new(),

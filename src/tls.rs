@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio_rustls::TlsAcceptor;
 
-use crate::acme::Files;
+use crate::acme::{Files, Pair};
 use crate::app::App;
 use crate::certificate::{self, Certificate, WARN_DAYS};
 use crate::store::leases;
@@ -62,7 +63,8 @@ pub async fn renew(app: Arc<App>, certificate: Arc<Certificate>) {
     loop {
         let mut pause = RENEW;
         if certificate.validity().wants_renewal(&acme.domains, app.now()) {
-            match obtain(&app).await {
+            let Some(obtained) = app.stop.run_until_cancelled(obtain(&app)).await else { return };
+            match obtained {
                 Ok(true) => {
                     tracing::info!(domains = acme.domains.join(", "), "a new certificate is there")
                 }
@@ -71,7 +73,7 @@ pub async fn renew(app: Arc<App>, certificate: Arc<Certificate>) {
                     tracing::warn!(
                         error = format!("{error:#}"),
                         domains = acme.domains.join(", "),
-                        "no certificate could be got, tried again in an hour; does port 80 of these names lead here?"
+                        "no certificate could be got, tried again in an hour"
                     );
                 }
             }
@@ -92,9 +94,28 @@ async fn obtain(app: &App) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let (files, ftps) = (Files::below(&app.config.data_dir), &app.config.ftps);
-    let pair = files.obtain(&app.config.acme).await?;
-    files.install(&pair, (&ftps.certificate, &ftps.private_key))?;
+    let (pair, is_new) = match kept(app, &files) {
+        Some(pair) => (pair, false),
+        None => {
+            let obtained = files.obtain(&app.config.acme).await;
+            (obtained.context("does port 80 of these names lead here? The authority")?, true)
+        }
+    };
+    let places = (ftps.certificate.as_path(), ftps.private_key.as_path());
+    let put = if is_new { files.install(&pair, places) } else { files.put(&pair, places) };
+    put.with_context(|| {
+        let (chain, key) = (ftps.certificate.display(), ftps.private_key.display());
+        format!("a good one is there, but the service cannot write {chain} and {key}")
+    })?;
     Ok(true)
+}
+
+/// A pair that was got before and could not be put in its place: authorities give few in a week.
+fn kept(app: &App, files: &Files) -> Option<Pair> {
+    let file = files.pair_file();
+    let validity = certificate::inspect(&file, &file).ok()??;
+    let wants = validity.wants_renewal(&app.config.acme.domains, app.now());
+    if wants { None } else { files.pair() }
 }
 
 /// TLS of pages and API, where it is switched on: HTTP/1.1 only, so that nothing that speaks another protocol is led here

@@ -241,12 +241,12 @@ impl Vault {
         ignore_missing(fs::remove_file(self.sidecar_path(id)))
     }
 
-    /// Writes and removes a file as an upload does, and says how many bytes are free.
+    /// Writes and removes a file as an upload does, each server one of its own, and says how many bytes are free.
     ///
     /// # Errors
     /// What the file system says: read-only, full, gone.
-    pub fn probe(&self) -> io::Result<u64> {
-        let path = self.root.join("spool/probe");
+    pub fn probe(&self, node: &str) -> io::Result<u64> {
+        let path = self.root.join(format!("spool/probe-{node}"));
         fs::write(&path, b"probe")?;
         fs::remove_file(&path)?;
         self.free_bytes()

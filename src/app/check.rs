@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::scanner::{Health, Scanner};
-use super::{App, hook_programs, with_app};
+use super::{App, hook_programs};
 use crate::clamd::{Proof, ceiling};
 use crate::domain::account::Settings;
 use crate::domain::client_defaults::ClientDefaults;
@@ -244,22 +244,6 @@ impl App {
         }
     }
 
-    /// Bytes that are free in `data_dir`, where uploads can be written there; else why not.
-    pub(super) async fn room(self: &Arc<Self>) -> Result<u64, String> {
-        let free = with_app(self, |app| app.vault.probe()).await.map_err(|e| e.to_string())?;
-        self.enough_room(free)
-    }
-
-    /// Whether free bytes are enough to take files; else the sentence that says so.
-    pub(super) fn enough_room(&self, free: u64) -> Result<u64, String> {
-        let min_free = self.limits().min_free;
-        if free >= min_free {
-            return Ok(free);
-        }
-        let (free, min_free) = (free >> 20, min_free >> 20);
-        Err(format!("{free} MiB free, less than limits.min_free ({min_free} MiB)"))
-    }
-
     async fn check_scanner(&self) -> Vec<Check> {
         let Scanner::Clamd(clamds) = &self.scanner else {
             return vec![Check::warning(
@@ -337,7 +321,10 @@ impl App {
         }
         let shared = Arc::clone(self);
         let probed = tokio::task::spawn_blocking(move || {
-            shared.hotfolder.as_ref().map(|h| (h.root().display().to_string(), h.probe()))
+            shared
+                .hotfolder
+                .as_ref()
+                .map(|h| (h.root().display().to_string(), h.probe(shared.node.as_str())))
         });
         match probed.await {
             Ok(Some((root, Ok(free)))) => Check::ok(

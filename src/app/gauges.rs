@@ -1,4 +1,4 @@
-//! What stands now, for Prometheus and for readiness: set and looked at when someone asks.
+//! What stands now, for Prometheus: set when someone asks.
 
 use std::sync::Arc;
 
@@ -6,14 +6,6 @@ use super::hand_on::Consumer;
 use super::{App, with_app};
 use crate::certificate;
 use crate::store::{self, hook_runs, mails, numbers, published};
-
-/// One thing that the service cannot do without.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    pub name: &'static str,
-    /// Nothing when it is ready.
-    pub problem: Option<String>,
-}
 
 /// A count as Prometheus wants it.
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes are far below 2^53")]
@@ -80,59 +72,18 @@ impl App {
             metrics::gauge!("ptportal_data_dir_free_bytes").set(bytes(free));
         }
         if self.config.needs_certificate()
-            && let Ok(Some(validity)) = with_app(self, |app| {
+            && let Ok(inspected) = with_app(self, |app| {
                 Ok(certificate::inspect(&app.config.ftps.certificate, &app.config.ftps.private_key))
             })
             .await
-            .unwrap_or(Ok(None))
         {
-            let days = validity.days_left(self.now());
+            let days = match inspected {
+                Ok(Some(validity)) => validity.days_left(self.now()),
+                // None that could be used after the next start.
+                Ok(None) | Err(_) => -1,
+            };
             metrics::gauge!("ptportal_certificate_days_left").set(float(days));
         }
         Ok(())
     }
-
-    /// Data folder, database, scanner and hotfolder, as `/readyz` tells them.
-    pub async fn readiness(self: &Arc<Self>) -> Vec<Readiness> {
-        let database = self.store.ping().await.err().map(|e| e.to_string());
-        let is_away = self.scanner.is_away().then(|| "the scanner is away".to_owned());
-        let shared = Arc::clone(self);
-        let probed = tokio::task::spawn_blocking(move || {
-            shared.hotfolder.as_ref().and_then(|hotfolder| hotfolder.probe().err())
-        });
-        let hotfolder = match tokio::time::timeout(PROBE, probed).await {
-            Ok(Ok(problem)) => problem.map(|e| e.to_string()),
-            Ok(Err(_)) | Err(_) => Some("the share does not answer".to_owned()),
-        };
-        vec![
-            Readiness { name: "data_dir", problem: self.room().await.err() },
-            Readiness { name: "database", problem: database },
-            Readiness { name: "clamd", problem: is_away },
-            Readiness { name: "hotfolder", problem: hotfolder },
-        ]
-    }
 }
-
-impl App {
-    /// What a look without writing tells: whoever watches may be another user than the service.
-    pub(super) async fn glance(self: &Arc<Self>) -> Vec<Readiness> {
-        let shared = Arc::clone(self);
-        let looked = tokio::task::spawn_blocking(move || {
-            let free = shared.vault.free_bytes();
-            let share = shared.hotfolder.as_ref().and_then(|share| share.pinned().err());
-            (free, share.map(|error| error.to_string()))
-        });
-        let (data_dir, hotfolder) = match tokio::time::timeout(PROBE, looked).await {
-            Ok(Ok((Ok(free), share))) => (self.enough_room(free).err(), share),
-            Ok(Ok((Err(error), share))) => (Some(error.to_string()), share),
-            Ok(Err(_)) | Err(_) => (None, Some("disk or share do not answer".to_owned())),
-        };
-        vec![
-            Readiness { name: "data_dir", problem: data_dir },
-            Readiness { name: "hotfolder", problem: hotfolder },
-        ]
-    }
-}
-
-/// A share that hangs is not ready.
-const PROBE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -46,6 +46,7 @@ pub mod publish;
 pub mod puller;
 pub mod pulling;
 pub mod rates;
+pub mod readiness;
 pub mod reading;
 pub mod receive;
 pub mod recent;
@@ -139,6 +140,7 @@ pub struct App {
     /// A hook or webhook is due.
     pub hooks_wake: Notify,
     /// How fast accounts may send and fetch.
+    pub looks: readiness::Looks,
     pub rates: rates::Rates,
     /// Files of staff that are being taken over here.
     pub publishing: publish::Running,

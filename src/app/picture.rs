@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::control::{self, Live};
-use super::gauges::Readiness;
+use super::readiness::Readiness;
 use super::transfers::TransferView;
 use super::troubles::{self, Trouble};
 use super::{App, views};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::control::Live;
-use super::gauges::Readiness;
+use super::readiness::Readiness;
 use super::{App, with_app};
 use crate::certificate;
 use crate::domain::account::Language;
@@ -112,8 +112,8 @@ impl Kind {
             (Language::En, Self::HooksFailed) => "hooks were given up",
             (Language::De, Self::MailsFailed) => "Mails sind aufgegeben",
             (Language::En, Self::MailsFailed) => "mails were given up",
-            (Language::De, Self::Certificate) => "Das Zertifikat läuft ab",
-            (Language::En, Self::Certificate) => "the certificate expires",
+            (Language::De, Self::Certificate) => "Das Zertifikat läuft ab oder taugt nicht",
+            (Language::En, Self::Certificate) => "the certificate expires or is of no use",
         }
     }
 
@@ -251,10 +251,8 @@ pub(super) async fn of(
     }
     tell(Kind::Stuck, desk::stuck(db).await?);
     tell(Kind::Unscanned, desk::unscanned(db).await?);
-    if let Some(days) = certificate_days(app, now).await
-        && days < CERTIFICATE_DAYS
-    {
-        tell(Kind::Certificate, one(0, format!("{days} days left")));
+    if let Some(problem) = certificate_problem(app, now).await {
+        tell(Kind::Certificate, one(0, problem));
     }
     tell(Kind::Held, desk::held(db).await?);
     for hold in published::holds(db).await?.into_iter().filter(|hold| hold.confirmed == 0) {
@@ -268,7 +266,7 @@ pub(super) async fn of(
     Ok(found)
 }
 
-async fn certificate_days(app: &std::sync::Arc<App>, now: Timestamp) -> Option<i64> {
+async fn certificate_problem(app: &std::sync::Arc<App>, now: Timestamp) -> Option<String> {
     if !app.config.needs_certificate() {
         return None;
     }
@@ -276,9 +274,16 @@ async fn certificate_days(app: &std::sync::Arc<App>, now: Timestamp) -> Option<i
         let ftps = &app.config.ftps;
         Ok(certificate::inspect(&ftps.certificate, &ftps.private_key))
     });
-    let validity = looked.await.ok()?.ok()??;
+    let validity = match looked.await.ok()? {
+        Ok(validity) => validity?,
+        Err(error) => return Some(error.to_string()),
+    };
     // One that renews itself is no trouble before it should have.
     let domains = &app.config.acme.domains;
+    if !domains.is_empty() && validity.is_self_signed {
+        return Some(format!("the authority of [acme] has given none for {}", domains.join(", ")));
+    }
     let is_due = domains.is_empty() || validity.wants_renewal(domains, now);
-    is_due.then(|| validity.days_left(now))
+    let days = validity.days_left(now);
+    (is_due && days < CERTIFICATE_DAYS).then(|| format!("{days} days left"))
 }

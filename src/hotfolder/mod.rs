@@ -370,15 +370,15 @@ impl Hotfolder {
         }
     }
 
-    /// Tries what every delivery needs: marker, temporary file, rename on one file system.
+    /// Tries what every delivery needs: marker, temporary file, rename on one file system. Each server by its own name.
     ///
     /// # Errors
     /// The first thing that does not work.
-    pub fn probe(&self) -> Result<u64, HotfolderError> {
+    pub fn probe(&self, node: &str) -> Result<u64, HotfolderError> {
         let here = self.pinned()?;
         let dir = here.base.join(TEMP_DIR);
         fs::create_dir_all(&dir).map_err(here.io_error("cannot make", &dir))?;
-        let (from, to) = (dir.join("probe"), dir.join("probe-renamed"));
+        let (from, to) = (dir.join(format!("probe-{node}")), dir.join(format!("probed-{node}")));
         fs::write(&from, b"probe").map_err(here.io_error("cannot write", &from))?;
         rename_over(&from, &to).map_err(here.io_error("cannot rename", &from))?;
         fs::remove_file(&to).map_err(here.io_error("cannot remove", &to))?;

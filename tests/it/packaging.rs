@@ -202,8 +202,14 @@ fn the_debian_package_installs_runs_and_goes_on_a_bare_system() {
     assert!(purged.contains("/var/lib/ptportal and /etc/ptportal/certs are kept"), "{purged}");
     well("test -e /var/lib/ptportal/ptportal.db -a ! -e /etc/ptportal/ptportal.toml");
     well("getent passwd ptportal");
+    // Data elsewhere: the keys tell that the service has run.
+    well(
+        "rm -rf /var/lib/ptportal && dpkg -i /ptportal.deb && touch /etc/ptportal/certs/ssh_host_ed25519_key",
+    );
+    well("dpkg -P ptportal && test -e /etc/ptportal/certs/ssh_host_ed25519_key");
+    well("getent passwd ptportal");
     // Without anything in it, nothing stays.
-    well("rm -rf /var/lib/ptportal && dpkg -i /ptportal.deb && dpkg -P ptportal");
+    well("rm -rf /etc/ptportal/certs && dpkg -i /ptportal.deb && dpkg -P ptportal");
     let (_, left) =
         inside("ls -d /etc/ptportal /var/lib/ptportal /var/log/ptportal; getent passwd ptportal");
     assert!(!left.contains("ptportal:x:"), "{left}");
