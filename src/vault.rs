@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::Id;
@@ -241,14 +242,18 @@ impl Vault {
         ignore_missing(fs::remove_file(self.sidecar_path(id)))
     }
 
-    /// Writes and removes a file as an upload does, each server one of its own, and says how many bytes are free.
+    /// Writes, moves and removes a file as an upload does, each server one of its own, and says how many bytes are free.
     ///
     /// # Errors
     /// What the file system says: read-only, full, gone.
     pub fn probe(&self, node: &str) -> io::Result<u64> {
-        let path = self.root.join(format!("spool/probe-{node}"));
+        let spool = self.root.join("spool");
+        let (path, moved) =
+            (spool.join(format!("probe-{node}")), spool.join(format!("probed-{node}")));
         fs::write(&path, b"probe")?;
-        fs::remove_file(&path)?;
+        ignore_missing(fs::remove_file(&moved))?;
+        rename_new(&path, &moved)?;
+        fs::remove_file(&moved)?;
         self.free_bytes()
     }
 
@@ -414,10 +419,18 @@ pub fn set_aside(from: &Path, dir: &Path, name: &str) -> io::Result<String> {
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }
 
-/// Moves without overwriting.
+/// Moves without overwriting. NFS knows no `RENAME_NOREPLACE`; a look is enough there, because the names are ids, each of
+/// one upload with one writer.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, renameat_with};
-    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    use rustix::fs::{CWD, renameat, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        other => return Ok(other?),
+    }
+    if to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    Ok(renameat(CWD, from, CWD, to)?)
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

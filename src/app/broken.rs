@@ -23,6 +23,12 @@ pub(super) async fn break_off(
         return;
     }
     inner.is_over = true;
+    if !is_ours(app, origin, &inner).await {
+        // Another server took this one for dead and the client went on there: not a byte is ours to change.
+        drop(inner);
+        app.writers.leave(origin.id.as_str(), shared);
+        return;
+    }
     let started = inner.has_written || inner.resumed > 0;
     let kept = if started { inner.put_down().await } else { Ok(0) };
     drop(inner);
@@ -39,6 +45,17 @@ pub(super) async fn break_off(
     app.writers.leave(origin.id.as_str(), shared);
     if let Err(error) = recorded {
         tracing::error!(%error, upload = origin.id.as_str(), "broken upload could not be recorded");
+    }
+}
+
+/// Whether the row still is this writer's. Without an answer of the database it is taken for granted.
+async fn is_ours(app: &App, origin: &Origin, inner: &Content) -> bool {
+    if inner.failure == Some(Refusal::TakenOver) {
+        return false;
+    }
+    match uploads::upload(app.store.db(), origin.id.as_str()).await {
+        Ok(row) => row.is_none_or(|row| row.state == "receiving" && row.node == app.node.as_str()),
+        Err(_) => true,
     }
 }
 

@@ -3,12 +3,13 @@
 //! A consumer of the outbox: files, and the job tickets about them. The steps of one placing are those of
 //! [`super::placing`]; here they are claimed, recorded in the database, and tried again.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::job_tickets::TICKET;
@@ -33,6 +34,9 @@ use crate::store::{self, clients, entries};
 const PARALLEL: usize = 4;
 const LEASE: Duration = Duration::from_secs(60);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Flushing a big file to a slow share, or reading the one that lies there, may take this long without a byte being copied;
+/// after that the share hangs, and another server may try.
+const STANDS_STILL: Duration = Duration::from_secs(10 * 60);
 /// Changes by other processes are noticed within this time.
 const POLL: Duration = Duration::from_millis(500);
 /// Pauses after a failed attempt; the last one for ever.
@@ -91,7 +95,8 @@ async fn deliver(app: &Arc<App>, share: &Arc<Hotfolder>, row: DeliveryRow, owner
         postpone(app, &row, (owner, None), "its upload cannot be read").await;
         return;
     };
-    let attempt = Attempt { app, share, row: &row, upload: &upload, owner };
+    let copy = Arc::new(Copying::begin());
+    let attempt = Attempt { app, share, row: &row, upload: &upload, owner, copy };
     match attempt.run().await {
         Ok(placed_name) => {
             let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -173,6 +178,29 @@ struct Attempt<'a> {
     row: &'a DeliveryRow,
     upload: &'a UploadRow,
     owner: &'a str,
+    copy: Arc<Copying>,
+}
+
+/// What the thread that copies and the task that keeps its lease tell each other.
+struct Copying {
+    moved: Mutex<Instant>,
+    is_lost: AtomicBool,
+}
+
+impl Copying {
+    fn begin() -> Self {
+        Self { moved: Mutex::new(Instant::now()), is_lost: AtomicBool::new(false) }
+    }
+
+    /// A piece is copied; false when the lease is gone.
+    fn go_on(&self) -> bool {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        !self.is_lost.load(Ordering::Acquire)
+    }
+
+    fn stands_still(&self) -> bool {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > STANDS_STILL
+    }
 }
 
 impl Attempt<'_> {
@@ -181,7 +209,28 @@ impl Attempt<'_> {
         if recorded.is_none() && is_superseded(self.app, self.row, self.upload).await? {
             return Err(Failed::NotOurs);
         }
-        placing::place(self.share, self, &temp_name(self.row), recorded).await
+        let temp_name = temp_name(self.row);
+        tokio::select! {
+            placed = placing::place(self.share, self, &temp_name, recorded) => placed,
+            never = self.keep_lease() => match never {},
+        }
+    }
+
+    /// Renews the lease as long as the steps take: copying, flushing to a slow share, comparing with what lies there. One
+    /// that is lost ends the copy; the later steps ask for it themselves.
+    async fn keep_lease(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            if self.copy.stands_still() {
+                continue;
+            }
+            let until = self.app.now().plus(LEASE);
+            let (db, id) = (self.app.store.db(), self.row.id.as_str());
+            // A database that is away for a moment costs nothing: the lease is checked again before `placing`.
+            if let Ok(0) = deliveries::renew_lease(db, id, self.owner, until).await {
+                self.copy.is_lost.store(true, Ordering::Release);
+            }
+        }
     }
 }
 
@@ -251,11 +300,11 @@ pub(super) async fn unplace(app: &App, id: &str, owner: &str) -> Result<(), Fail
 impl Ledger for Attempt<'_> {
     async fn fetch(&self, temp_name: &str) -> Result<(), Failed> {
         let mut parcel = parcel(self.app, self.row, self.upload).await?;
-        let mut renewal = Renewal::new(self);
+        let copy = Arc::clone(&self.copy);
         let temp_name = temp_name.to_owned();
         placing::copy_on_share(self.share, parcel.size, move |share| {
             let expected = (&parcel.hash, parcel.mtime);
-            share.copy_in(&mut parcel.content, &temp_name, expected, &mut || renewal.keep_going())
+            share.copy_in(&mut parcel.content, &temp_name, expected, &mut || copy.go_on())
         })
         .await
     }
@@ -322,38 +371,6 @@ pub(super) async fn target(
     upload: &UploadRow,
 ) -> Result<Target, Failed> {
     if row.consumer == TICKET { app.ticket_target(row).await } else { target_of(app, upload).await }
-}
-
-/// Keeps the lease of a long copy, from the blocking thread that copies.
-struct Renewal {
-    app: Arc<App>,
-    id: String,
-    owner: String,
-    handle: Handle,
-    last: Instant,
-}
-
-impl Renewal {
-    fn new(attempt: &Attempt<'_>) -> Self {
-        Self {
-            app: Arc::clone(attempt.app),
-            id: attempt.row.id.clone(),
-            owner: attempt.owner.to_owned(),
-            handle: Handle::current(),
-            last: Instant::now(),
-        }
-    }
-
-    fn keep_going(&mut self) -> bool {
-        if self.last.elapsed() < RENEW_EVERY {
-            return true;
-        }
-        self.last = Instant::now();
-        let until = self.app.now().plus(LEASE);
-        let renewed = deliveries::renew_lease(self.app.store.db(), &self.id, &self.owner, until);
-        // A database that is away for a moment costs nothing: the lease is checked again before `placing`.
-        !matches!(self.handle.block_on(renewed), Ok(0))
-    }
 }
 
 /// The name that the customer gives the file now, by the layout.

@@ -9,7 +9,7 @@ use super::transfers::Transfer;
 use super::tree::{Spot, is_temporary};
 use super::upload::{Base, Upload};
 use super::writers::take_over;
-use super::{App, with_app};
+use super::{App, recovery, scans, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;
 use crate::domain::order::ticket_of;
@@ -206,6 +206,15 @@ impl Session {
             return Err(Refusal::Busy);
         }
         // Ours, but nobody writes any more: the clearing has not come round yet.
+        let sealed = Id::parse(&row.id);
+        if sealed.is_some_and(|id| app.vault.is_sealed(&id)) {
+            // Complete; only its commit failed, because the database was away.
+            let recovered = recovery::recover_receiving(app, row).await;
+            recovered.map_err(|e| self.internal("complete a sealed upload", &e))?;
+            let queued = scans::enqueue_own(app).await;
+            queued.map_err(|e| self.internal("complete a sealed upload", &e))?;
+            return Err(Refusal::Busy);
+        }
         let size = Id::parse(&row.id).and_then(|id| app.vault.spool_len(&id)).unwrap_or(0);
         let set =
             uploads::set_incomplete(app.store.db(), &row.id, app.node.as_str(), size, app.now())

@@ -97,7 +97,7 @@ pub async fn own_orphans(app: &Arc<App>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow::Result<()> {
+pub(super) async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow::Result<()> {
     let Some(id) = Id::parse(&row.id) else { return Ok(()) };
     let looked = id.clone();
     let found = with_app(app, move |app| {
@@ -133,12 +133,15 @@ async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow::Result<()
         Found::Spooled(len) => {
             row.size = crate::store::big(len);
             let mut tx = app.store.write().await?;
-            uploads::set_incomplete(tx.db(), &row.id, &row.node, len, now).await?;
+            let kept = uploads::set_incomplete(tx.db(), &row.id, &row.node, len, now).await?;
             let event =
                 event_of(&row, EventKind::UploadIncomplete).with("reason", "the server ended");
-            events::insert(tx.db(), &event, now).await?;
-            tx.commit().await?;
-            logging::event(&event);
+            // Another server may have been faster.
+            if kept > 0 {
+                events::insert(tx.db(), &event, now).await?;
+                tx.commit().await?;
+                logging::event(&event);
+            }
             Ok(())
         }
         Found::Nothing => {

@@ -128,6 +128,10 @@ impl App {
                 continue;
             }
             rows::set_purged(self.store.db(), &content.id).await?;
+            // What was deleted or rejected had its bytes removed at once, unless the server ended in between.
+            if matches!(content.state.as_str(), "deleted" | "rejected") {
+                continue;
+            }
             purged.files = purged.files.saturating_add(1);
             purged.bytes = purged.bytes.saturating_add(unsigned(content.size));
             tracing::debug!(upload = content.id, "content forgotten");

@@ -15,7 +15,7 @@ use crate::config::TicketFormat;
 use crate::domain::id::Id;
 use crate::domain::verdict::{Answer, Outcome, Releasable, judge, outcome};
 use crate::store::uploads::UploadRow;
-use crate::store::{self, uploads};
+use crate::store::{self, unsigned, uploads};
 use crate::{metering, steps, vault};
 
 /// Pauses after an attempt without verdict; the last one for ever.
@@ -126,6 +126,13 @@ async fn scan(app: &Arc<App>, waiting: &Waiting, by: &Asked<'_>) -> anyhow::Resu
         Prepared::Settled(settled) => return Ok(Next::Settled(settled)),
     };
     let (file, sealed) = settle::open_for_scan(app, &id).await?;
+    if sealed.size != unsigned(row.size) {
+        let reason = format!(
+            "the content is {} bytes long instead of the {} that were received",
+            sealed.size, row.size
+        );
+        return Ok(Next::Again { reason });
+    }
     let asked = Instant::now();
     let answer = ask(&file, sealed.size, by).await;
     metering::scanned(asked.elapsed());

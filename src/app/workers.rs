@@ -21,6 +21,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Starts every worker on the application's task tracker.
 pub fn start(app: &Arc<App>) {
     keep(app, "heartbeat", beat);
+    keep(app, "servers", follow_servers);
     keep(app, "changes", follow_changes);
     scanner::start(app);
     keep(app, "scans", scans::run);
@@ -57,7 +58,7 @@ pub(super) fn keep<F>(
     });
 }
 
-/// Shows that this process lives, and takes over from those that do not.
+/// Shows that this process lives.
 async fn beat(app: Arc<App>) {
     loop {
         tokio::select! {
@@ -88,9 +89,17 @@ async fn beat(app: Arc<App>) {
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the database does not take the heartbeat"),
         }
-        if app.store.kind() == Kind::Postgres
-            && let Err(error) = recovery::take_over(&app).await
-        {
+    }
+}
+
+/// Takes over what dead servers left. Beside the heartbeat, which does not wait for it.
+async fn follow_servers(app: Arc<App>) {
+    while app.store.kind() == Kind::Postgres {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(nodes::HEARTBEAT) => {}
+        }
+        if let Err(error) = recovery::take_over(&app).await {
             tracing::error!(%error, "what a dead server left could not be taken over");
         }
     }

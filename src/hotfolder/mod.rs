@@ -194,7 +194,7 @@ impl Hotfolder {
     }
 
     /// Copies a content to a temporary file while hashing it, compares, sets the customer's time, and makes file
-    /// and folder durable. `keep_going` is asked every MiB (to renew the lease).
+    /// and folder durable. `keep_going` is asked every MiB (whether the lease is still ours).
     ///
     /// # Errors
     /// Any failure; the temporary file is removed then.
@@ -208,7 +208,10 @@ impl Hotfolder {
         let dir = self.base.join(TEMP_DIR);
         fs::create_dir_all(&dir).map_err(self.io_error("cannot make", &dir))?;
         let path = self.temp_path(temp_name);
-        let copied = copy_hashed(source, &path, mtime, keep_going);
+        // One that is there already is another attempt's, and stays.
+        let target = OpenOptions::new().write(true).create_new(true).open(&path);
+        let target = target.map_err(self.io_error("cannot make", &path))?;
+        let copied = copy_hashed(source, target, mtime, keep_going);
         self.modes.give_file(&path);
         let result = match copied {
             Ok(Some(hash)) if hash == *expected => {
@@ -398,11 +401,10 @@ fn rename_over(from: &Path, to: &Path) -> io::Result<()> {
 /// Returns `None` when `keep_going` said stop.
 fn copy_hashed(
     source: &mut dyn Read,
-    path: &Path,
+    mut target: File,
     mtime: Timestamp,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> io::Result<Option<ContentHash>> {
-    let mut target = OpenOptions::new().write(true).create_new(true).open(path)?;
     let mut hasher = ContentHasher::default();
     let mut buffer = vec![0u8; 1 << 20];
     loop {

@@ -70,7 +70,7 @@ pub async fn of_account(db: impl Db<'_>, username: &str) -> Result<Vec<LinkRow>>
     .await
 }
 
-/// The mail server took the mail: from now on the time counts.
+/// The mail server took the mail: from now on the time counts, unless the link has been voided meanwhile.
 pub async fn set_sent(
     db: impl Db<'_>,
     id: &str,
@@ -78,7 +78,8 @@ pub async fn set_sent(
     now: Timestamp,
 ) -> Result<u64> {
     let done = sqlx::query(
-        "UPDATE ptportal_account_activation SET sent = $1, expires = $2, updated = $1 WHERE id = $3 AND used = 0",
+        "UPDATE ptportal_account_activation SET sent = $1, expires = $2, updated = $1 \
+         WHERE id = $3 AND used = 0 AND expires > $1",
     )
     .bind(now.0)
     .bind(expires.0)

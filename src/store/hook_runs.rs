@@ -106,8 +106,10 @@ pub async fn claim(
     .bind(now.0)
     .bind(consumer)
     .bind(target)
-    .fetch_optional(db)
+    // All of it: SQLite commits behind the last row, and says only there that it could not.
+    .fetch_all(db)
     .await
+    .map(|mut rows| rows.pop())
 }
 
 /// Ends an attempt; 0 rows when another server has taken the run over.

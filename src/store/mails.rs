@@ -126,8 +126,10 @@ pub async fn claim(
     .bind(owner)
     .bind(until.0)
     .bind(now.0)
-    .fetch_optional(db)
+    // All of it: SQLite commits behind the last row, and says only there that it could not.
+    .fetch_all(db)
     .await
+    .map(|mut rows| rows.pop())
 }
 
 /// Ends an attempt: sent, failed, back to a draft, or tried again at `next`.

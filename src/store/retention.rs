@@ -83,7 +83,8 @@ macro_rules! is_due {
                OR (u.state = 'released' AND u.protocol = 'hotfolder' \
                  AND (NOT EXISTS (SELECT 1 FROM projects p WHERE p.project_no = u.project_no AND p.state = 'open') \
                    OR NOT EXISTS (SELECT 1 FROM entries e WHERE e.id = u.entry_id AND e.released_upload = u.id))) \
-               OR (u.state = 'infected' AND u.updated < $2)) ",
+               OR (u.state = 'infected' AND u.updated < $2) \
+               OR u.state IN ('deleted', 'rejected')) ",
             $rest
         )
     };
