@@ -66,6 +66,7 @@ impl App {
         checks.push(self.check_system_defaults().await);
         checks.extend(self.check_mail().await);
         checks.push(self.check_web());
+        checks.extend(self.check_admin_page());
         checks.extend(self.check_certificate().await);
         checks.extend(self.check_ports().await);
         checks
@@ -143,6 +144,20 @@ impl App {
             checks.insert(0, Check::ok("hooks", format!("{count} in {}", dir.display())));
         }
         checks
+    }
+
+    /// The operators' page knows no TLS.
+    fn check_admin_page(&self) -> Option<Check> {
+        let admin = &self.config.admin;
+        let open =
+            admin.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())?;
+        admin.page.then(|| {
+            Check::warning(
+                "admin page",
+                format!("tokens and pages pass unencrypted to {open}"),
+                "set admin.listen to 127.0.0.1:9090 and come by `ssh -L 9090:127.0.0.1:9090`",
+            )
+        })
     }
 
     fn check_web(&self) -> Check {

@@ -1,5 +1,6 @@
 //! "Why could they not log in?": what stands in the way of an account, and what was tried.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::App;
@@ -129,11 +130,13 @@ impl App {
         text: &str,
     ) -> Result<Vec<(ClientRow, Vec<AccountRow>)>, Refused> {
         let wanted = text.trim().to_lowercase();
-        let accounts = accounts::accounts(self.store.db()).await?;
+        let mut of_client: HashMap<String, Vec<AccountRow>> = HashMap::new();
+        for account in accounts::accounts(self.store.db()).await? {
+            of_client.entry(account.client_no.clone()).or_default().push(account);
+        }
         let mut found = Vec::new();
         for client in clients::clients(self.store.db()).await? {
-            let own: Vec<AccountRow> =
-                accounts.iter().filter(|a| a.client_no == client.client_no).cloned().collect();
+            let own = of_client.remove(&client.client_no).unwrap_or_default();
             let words = [&client.client_no, &client.name, &client.email];
             let words = words.into_iter().chain(own.iter().map(|account| &account.username));
             if words.into_iter().any(|word| word.to_lowercase().contains(&wanted)) {
@@ -185,7 +188,10 @@ impl App {
                 newest(&links).map(|l| link_state((l.created, l.expires, l.used), self.now().0));
             obstacles.push(Obstacle::NoCredential { link });
         }
-        obstacles.extend(banned(&failed, bans));
+        // A ban may come from tries with another name: the address of earlier logins counts too.
+        let mut peers = desk::login_peers(db, &account.username, SHOWN).await?;
+        peers.extend(failed.iter().map(|event| event.peer.clone()));
+        obstacles.extend(banned(&peers, bans));
         if open >= limit {
             obstacles.push(Obstacle::Sessions { now: open, limit });
         }
@@ -207,11 +213,11 @@ fn newest(links: &[LinkRow]) -> Option<&LinkRow> {
     links.iter().max_by_key(|link| link.created)
 }
 
-/// Bans of addresses from which this account was tried.
-fn banned(failed: &[EventRow], bans: &[BanRow]) -> Vec<Obstacle> {
+/// Bans of addresses from which this account has logged in or was tried.
+fn banned(peers: &[String], bans: &[BanRow]) -> Vec<Obstacle> {
     let tried = |ban: &&BanRow| {
         let Ok(address) = ban.address.parse::<IpAddr>() else { return false };
-        failed.iter().any(|event| event.peer.parse().is_ok_and(|peer| subscriber(peer) == address))
+        peers.iter().any(|peer| peer.parse().is_ok_and(|peer| subscriber(peer) == address))
     };
     let obstacle = |ban: &BanRow| Obstacle::Banned {
         address: ban.address.clone(),

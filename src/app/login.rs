@@ -289,6 +289,7 @@ impl App {
         // Now that a change of the account reaches this session, the last look: while the password waited to be
         // checked, the account may have been disabled or given another one.
         self.note_login(row, door, Some((&session, limit))).await?;
+        session.is_let_in();
         Ok(session)
     }
 

@@ -148,11 +148,13 @@ impl App {
     }
 
     /// The end of a session, with its event.
-    pub(super) async fn note_logout(&self, id: &Id, event: Event) {
+    pub(super) async fn note_logout(&self, id: &Id, event: Option<Event>) {
         let ended = async {
             let mut work = self.begin().await?;
             sessions::delete(work.tx.db(), id.as_str()).await?;
-            work.note(event.clone());
+            if let Some(event) = &event {
+                work.note(event.clone());
+            }
             work.commit().await
         };
         if let Err(error) = ended.await {

@@ -77,13 +77,20 @@ pub struct Pace {
 }
 
 impl Pace {
+    fn rate(&self) -> Option<u64> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        self.direction.rate(&settings)
+    }
+
+    /// Whether pieces have to be small, so that transfers share fairly and none stands still for long.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.rate().is_some()
+    }
+
     /// Waits until so many bytes may pass.
     pub async fn take(&self, bytes: usize) {
-        let rate = {
-            let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-            self.direction.rate(&settings)
-        };
-        let Some(rate) = rate else { return };
+        let Some(rate) = self.rate() else { return };
         let wait = {
             let mut paid = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
             let (wait, until) = wait_for(*paid, Instant::now(), (bytes, rate));

@@ -115,7 +115,10 @@ impl Session {
             | (None, Create::IfMissing | Create::Always) => {}
         }
         let plan = match &found {
-            Some(entry) => self.plan_over(entry, mode.start).await?,
+            Some(entry) => match self.plan_over(entry, mode.start).await? {
+                Some(plan) => plan,
+                None => return Ok(None),
+            },
             None => Plan::New(Base::None, 0),
         };
         match plan {
@@ -165,8 +168,8 @@ impl Session {
         Ok(())
     }
 
-    /// What opening an existing name for writing means.
-    async fn plan_over(&self, entry: &EntryRow, start: Start) -> Result<Plan, Refusal> {
+    /// What opening an existing name for writing means; nothing when it has to be looked at again.
+    async fn plan_over(&self, entry: &EntryRow, start: Start) -> Result<Option<Plan>, Refusal> {
         let app = &self.app;
         let current = match entry.current_upload.as_str() {
             "" => None,
@@ -175,25 +178,45 @@ impl Session {
                 .map_err(|e| self.internal("look up upload", &e))?,
         };
         if let Some(row) = current.as_ref().filter(|row| row.state == "receiving") {
+            if self.complete_sealed(row).await? {
+                return Ok(None);
+            }
             self.free_from_writer(row).await?;
         }
         let unfinished =
             current.as_ref().filter(|row| matches!(row.state.as_str(), "receiving" | "incomplete"));
-        match (start, unfinished, &current) {
-            (Start::WhatIsThere, Some(row), _) => Ok(Plan::Resume(Box::new(row.clone()))),
+        let anew = Plan::New(Base::None, 0);
+        Ok(Some(match (start, unfinished, &current) {
+            (Start::WhatIsThere, Some(row), _) => Plan::Resume(Box::new(row.clone())),
             (Start::Empty, Some(row), _) => {
                 self.replace_unfinished(row).await?;
-                Ok(Plan::New(Base::None, 0))
+                anew
             }
-            (Start::Empty, None, _) => Ok(Plan::New(Base::None, 0)),
+            (Start::Empty, None, _) => anew,
             // Scanning or held: the newest content, which nobody can read yet.
-            (Start::WhatIsThere, None, Some(row)) => base_of(row),
+            (Start::WhatIsThere, None, Some(row)) => base_of(row)?,
             (Start::WhatIsThere, None, None) => {
                 let released = uploads::upload(app.store.db(), &entry.released_upload).await;
                 let released = released.map_err(|e| self.internal("look up upload", &e))?;
-                released.as_ref().map_or(Ok(Plan::New(Base::None, 0)), base_of)
+                released.as_ref().map_or(Ok(anew), base_of)?
             }
+        }))
+    }
+
+    /// An upload whose writer is gone and whose file is whole: only its commit failed, because the database was away.
+    async fn complete_sealed(&self, row: &UploadRow) -> Result<bool, Refusal> {
+        let app = &self.app;
+        let is_left = row.node == app.node.as_str() && !app.writers.holds(&row.id);
+        let is_sealed = Id::parse(&row.id).is_some_and(|id| app.vault.is_sealed(&id));
+        if !is_left || !is_sealed {
+            return Ok(false);
         }
+        let recovered = async {
+            recovery::recover_receiving(app, row).await?;
+            anyhow::Ok(scans::enqueue_own(app).await?)
+        };
+        recovered.await.map_err(|e| self.internal("complete a sealed upload", &e))?;
+        Ok(true)
     }
 
     /// One writer for each name; a silent one of the same account is fenced off.
@@ -206,15 +229,6 @@ impl Session {
             return Err(Refusal::Busy);
         }
         // Ours, but nobody writes any more: the clearing has not come round yet.
-        let sealed = Id::parse(&row.id);
-        if sealed.is_some_and(|id| app.vault.is_sealed(&id)) {
-            // Complete; only its commit failed, because the database was away.
-            let recovered = recovery::recover_receiving(app, row).await;
-            recovered.map_err(|e| self.internal("complete a sealed upload", &e))?;
-            let queued = scans::enqueue_own(app).await;
-            queued.map_err(|e| self.internal("complete a sealed upload", &e))?;
-            return Err(Refusal::Busy);
-        }
         let size = Id::parse(&row.id).and_then(|id| app.vault.spool_len(&id)).unwrap_or(0);
         let set =
             uploads::set_incomplete(app.store.db(), &row.id, app.node.as_str(), size, app.now())

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -45,11 +46,18 @@ pub struct Session {
     pub ended: CancellationToken,
     settings: SharedSettings,
     began: Instant,
+    /// Its login is written down, so its end will be too.
+    is_noted: AtomicBool,
     droppings: Mutex<HashMap<String, (u64, Timestamp)>>,
     status: Mutex<HashMap<String, (Instant, StatusText)>>,
 }
 
 impl Session {
+    /// The login counts; from here on the end of the session is an event.
+    pub fn is_let_in(&self) {
+        self.is_noted.store(true, Ordering::Release);
+    }
+
     /// Opens a session unless the account has as many as `limit` here already.
     #[must_use]
     pub fn open(
@@ -85,6 +93,7 @@ impl Session {
             ended,
             settings,
             began: Instant::now(),
+            is_noted: AtomicBool::new(false),
             droppings: Mutex::default(),
             status: Mutex::default(),
         })
@@ -391,7 +400,8 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.app.sessions.leave(&self.id);
         let seconds = self.began.elapsed().as_secs();
-        let event = self.event(EventKind::Logout).with("seconds", seconds);
+        let is_noted = self.is_noted.load(Ordering::Acquire);
+        let event = is_noted.then(|| self.event(EventKind::Logout).with("seconds", seconds));
         let (app, id) = (Arc::clone(&self.app), self.id.clone());
         self.app.tasks.spawn(async move { app.note_logout(&id, event).await });
     }

@@ -385,6 +385,7 @@ pub(super) async fn end(
         .with("signature", finding.signature.clone())
         .with("reason", finding.reason.clone())
         .with("scanner", finding.scanner.clone())
+        .with("waived_by", finding.waived_by.clone())
         .with("ms", ms);
     store::events::insert(tx.db(), &event, now).await?;
     tx.commit().await?;

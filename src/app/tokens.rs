@@ -103,6 +103,20 @@ impl App {
         Ok(Scope::parse(&row.scope))
     }
 
+    /// As [`App::admin_token`], for somebody who logs in with it: its use is noted.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn enter_with(&self, token: &Token) -> store::Result<Option<String>> {
+        let name = self.admin_token(&token.hash()).await?;
+        if name.is_some()
+            && let Some(row) = tokens::by_hash(self.store.db(), &token.hash()).await?
+        {
+            tokens::note_use(self.store.db(), &row.id, self.now()).await?;
+        }
+        Ok(name)
+    }
+
     /// The name of a token of scope `admin`, by its hash; none when there is no such token (any more).
     ///
     /// # Errors

@@ -122,6 +122,12 @@ impl Upload {
         }
     }
 
+    /// Whether the account has an upload rate.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.pace.is_limited()
+    }
+
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
@@ -241,8 +247,8 @@ impl Upload {
         self.received.increment(len);
         let end =
             offset.checked_add(len).ok_or(Refusal::TooLarge { limit: self.origin.max_size })?;
-        self.transfer.reached(end);
         self.ready_for(&mut inner, end).await?;
+        self.transfer.reached(end);
         inner.has_written = true;
         let buffered = u64::try_from(inner.buffer.len()).unwrap_or(0);
         if !inner.buffer.is_empty() && inner.buffer_at.checked_add(buffered) != Some(offset) {

@@ -21,7 +21,7 @@ use crate::http;
 const COOKIE: &str = "ptportal-desk";
 /// A working day.
 const LASTS: Duration = Duration::from_secs(10 * 3600);
-/// Operators at the same time.
+/// Operators at the same time; the oldest goes for another.
 const OPERATORS_MAX: usize = 100;
 
 /// Somebody who is logged in.
@@ -57,8 +57,11 @@ impl Operators {
         let Some(until) = Instant::now().checked_add(LASTS) else { return false };
         let mut all = self.all();
         all.retain(|_, entry| entry.until > Instant::now());
-        if all.len() >= OPERATORS_MAX {
-            return false;
+        // Whoever logs in again and again and never out pushes out the oldest.
+        if all.len() >= OPERATORS_MAX
+            && let Some(oldest) = all.iter().min_by_key(|(_, e)| e.until).map(|(k, _)| k.clone())
+        {
+            all.remove(&oldest);
         }
         all.insert(cookie.hash(), Entry { api_token, until });
         true
@@ -134,8 +137,8 @@ pub(super) async fn log_in(
     let known = match Token::parse(text.trim()) {
         None => Ok(None),
         Some(token) => {
-            let hash = token.hash();
-            desk.app.admin_token(&hash).await.map(|name| name.map(|name| (name, hash)))
+            let name = desk.app.enter_with(&token).await;
+            name.map(|name| name.map(|name| (name, token.hash())))
         }
     };
     let (name, hash) = match known {
@@ -155,7 +158,7 @@ pub(super) async fn log_in(
     };
     let entered = random_token().ok().filter(|cookie| desk.operators.enter(cookie, hash));
     let Some(cookie) = entered else {
-        let text = "too many operators are logged in";
+        let text = "there is no randomness for a session; try again";
         return problem(&desk, (language, None), StatusCode::SERVICE_UNAVAILABLE, text);
     };
     tracing::info!(operator = name, "logged in on the operators' page");

@@ -132,8 +132,10 @@ async fn take_bytes(
         }
         let is_full = n >= UPLOAD_PIECE;
         upload.write_buffer(at, &mut buffer).await.map_err(Stop::Refused)?;
-        if is_full {
-            buffer.reserve(UPLOAD_PIECE_MAX);
+        match upload.is_limited() {
+            true if buffer.capacity() > UPLOAD_PIECE => buffer = Vec::with_capacity(UPLOAD_PIECE),
+            false if is_full => buffer.reserve(UPLOAD_PIECE_MAX),
+            true | false => {}
         }
         at = at.saturating_add(u64::try_from(n).unwrap_or(0));
         data.progress.add(n);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Result, WriteTx};
 use crate::domain::time::Timestamp;
 
-/// By table: the longest pause that is ever planned, rounded up, and what is still open there.
-const PLANNED: [(&str, Duration); 3] = [
+/// By table: the longest pause or lease that is ever planned, rounded up, and what is still open there.
+const PLANNED: [(&str, Duration); 6] = [
     (
         "UPDATE deliveries SET next_try = $1 WHERE open = 1 AND next_try > $2",
         Duration::from_secs(10 * 60),
@@ -18,6 +18,18 @@ const PLANNED: [(&str, Duration); 3] = [
     (
         "UPDATE hook_runs SET next_try = $1 WHERE open = 1 AND next_try > $2",
         Duration::from_secs(2 * 3600),
+    ),
+    (
+        "UPDATE deliveries SET lease_until = $1 WHERE open = 1 AND lease_until > $2",
+        Duration::from_secs(10 * 60),
+    ),
+    (
+        "UPDATE mails SET lease_until = $1 WHERE state = 'queued' AND lease_until > $2",
+        Duration::from_secs(10 * 60),
+    ),
+    (
+        "UPDATE hook_runs SET lease_until = $1 WHERE open = 1 AND lease_until > $2",
+        Duration::from_secs(24 * 3600),
     ),
 ];
 /// A batch's newest file may be this much ahead of the clock of another server.

@@ -30,7 +30,7 @@ pub async fn open_deliveries(db: impl Db<'_>, limit: i64) -> Result<Vec<OpenDeli
     sqlx::query_as(
         "SELECT d.id, d.upload_id, d.consumer, d.state, d.attempts, d.next_try, d.last_error, d.created, \
          u.client_no, u.project_no, u.path, u.size FROM deliveries d JOIN uploads u ON u.id = d.upload_id \
-         WHERE d.open <> 0 ORDER BY CASE d.state WHEN 'stuck' THEN 0 ELSE 1 END, d.created, d.id LIMIT $1",
+         WHERE d.open = 1 ORDER BY CASE d.state WHEN 'stuck' THEN 0 ELSE 1 END, d.created, d.id LIMIT $1",
     )
     .bind(limit)
     .fetch_all(db)
@@ -68,7 +68,7 @@ pub async fn untaken(db: impl Db<'_>) -> Result<Sum> {
 pub async fn stuck(db: impl Db<'_>) -> Result<Sum> {
     sqlx::query_as(
         "SELECT COUNT(*) AS count, COALESCE(MIN(created), 0) AS since, COALESCE(MAX(last_error), '') AS reason \
-         FROM deliveries WHERE open <> 0 AND state = 'stuck'",
+         FROM deliveries WHERE open = 1 AND state = 'stuck'",
     )
     .fetch_one(db)
     .await
@@ -132,4 +132,16 @@ pub async fn failed_logins(db: impl Db<'_>, username: &str, limit: i64) -> Resul
     .bind(limit)
     .fetch_all(db)
     .await
+}
+
+/// The addresses of an account's last logins, the newest first.
+pub async fn login_peers(db: impl Db<'_>, username: &str, limit: i64) -> Result<Vec<String>> {
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "SELECT peer FROM events WHERE kind = 'login' AND username = $1 ORDER BY seq DESC LIMIT $2",
+    )
+    .bind(username)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|(peer,)| peer).collect())
 }

@@ -198,7 +198,8 @@ pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
 /// How many wait, by consumer, with those that were given up.
 pub async fn count_by_state(db: impl Db<'_>) -> Result<Vec<(String, String, i64)>> {
     sqlx::query_as(
-        "SELECT consumer, state, COUNT(*) FROM hook_runs WHERE state <> 'done' GROUP BY consumer, state",
+        "SELECT consumer, state, COUNT(*) FROM hook_runs WHERE open = 1 GROUP BY consumer, state UNION ALL \
+         SELECT consumer, state, COUNT(*) FROM hook_runs WHERE state = 'failed' GROUP BY consumer, state",
     )
     .fetch_all(db)
     .await

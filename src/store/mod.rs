@@ -54,6 +54,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "workflow", include_str!("../../migrations/0003_workflow.sql")),
     (4, "queues", include_str!("../../migrations/0004_queues.sql")),
     (5, "servers", include_str!("../../migrations/0005_servers.sql")),
+    (6, "looks", include_str!("../../migrations/0006_looks.sql")),
 ];
 
 /// Which database stands behind the pool; only locking and settings differ.

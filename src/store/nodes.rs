@@ -10,6 +10,8 @@ use crate::domain::time::Timestamp;
 
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 pub const DEAD_AFTER: Duration = Duration::from_secs(20);
+/// No two servers' clocks are this far apart.
+const SKEW_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// One server process.
 #[derive(Debug, Clone, FromRow)]
@@ -45,10 +47,11 @@ pub async fn beat(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// Processes whose heart beats.
+/// Processes whose heart beats. One that beats far in the future ended under a clock that was wrong.
 pub async fn live(db: impl Db<'_>, now: Timestamp) -> Result<Vec<String>> {
-    let rows = sqlx::query("SELECT id FROM nodes WHERE heartbeat >= $1")
+    let rows = sqlx::query("SELECT id FROM nodes WHERE heartbeat >= $1 AND heartbeat <= $2")
         .bind(now.minus(DEAD_AFTER).0)
+        .bind(now.plus(SKEW_MAX).0)
         .fetch_all(db)
         .await?;
     rows.iter().map(|row| row.try_get(0)).collect()

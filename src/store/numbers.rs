@@ -27,7 +27,7 @@ pub async fn uploads_by_state(db: impl Db<'_>) -> Result<Vec<(String, i64)>> {
 /// Deliveries that are not done, by state, with the time of the oldest (Unix milliseconds).
 pub async fn open_deliveries(db: impl Db<'_>) -> Result<Vec<(String, i64, i64)>> {
     let rows = sqlx::query(
-        "SELECT state, COUNT(*), MIN(created) FROM deliveries WHERE open <> 0 GROUP BY state",
+        "SELECT state, COUNT(*), MIN(created) FROM deliveries WHERE open = 1 GROUP BY state",
     )
     .fetch_all(db)
     .await?;

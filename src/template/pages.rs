@@ -34,6 +34,9 @@ pub const DESK_STYLE: &str = include_str!("../../templates/desk/style.css");
 pub const STYLE: &str = include_str!("../../templates/web/style.css");
 pub const ICON: &str = include_str!("../../templates/web/favicon.svg");
 
+/// Enough for a customer with a hundred thousand files on the page; ours has no loop without end.
+const FUEL: u64 = 20_000_000;
+
 /// The pages, read once.
 pub struct Pages(Environment<'static>);
 
@@ -56,6 +59,7 @@ impl Pages {
 
     fn read(files: &[(&'static str, &'static str)]) -> anyhow::Result<Self> {
         let mut environment = environment();
+        environment.set_fuel(Some(FUEL));
         environment.add_function("t", in_language);
         for (name, source) in files.iter().copied() {
             environment.add_template(name, source)?;
