@@ -26,6 +26,8 @@ use crate::{admin, api, challenge, desk, ftps, listen, metering, sftp, tls, web}
 
 /// Connections may finish their transfers for 30 s; what then still runs is cut.
 const LAST_WAIT: Duration = Duration::from_secs(40);
+/// In `data_dir`; for the service alone, because it may hold a password.
+const LAST_GOOD_INI: &str = "client.ini.good";
 /// For the start of another server.
 const START_WAIT: Duration = Duration::from_secs(120);
 /// For the lock of a server that has just ended.
@@ -62,7 +64,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
             Some(Arc::new(share))
         }
     };
-    let client_ini = client_ini::Followed::open(&config.mail.client_ini)?;
+    let client_ini = follow_client_ini(&config.mail.client_ini, &data_dir)?;
     let host_keys = sftp::keys::fingerprints(&config.sftp.host_key_dir)
         .into_iter()
         .map(|(algorithm, fingerprint)| HostKey { algorithm, fingerprint })
@@ -101,6 +103,27 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
     });
     app.seed_templates().await.context("default templates")?;
     Ok(app)
+}
+
+/// `client.ini` belongs to PTworkflow: a mistake in it must keep neither the service from starting nor operators from their
+/// commands. The last good one is kept in `data_dir`, and counts as long as the file cannot be used.
+fn follow_client_ini(path: &Path, data_dir: &Path) -> anyhow::Result<client_ini::Followed> {
+    let copy = data_dir.join(LAST_GOOD_INI);
+    match client_ini::Followed::open(path) {
+        Ok(followed) => {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            if !bytes.is_empty() && std::fs::read(&copy).ok().as_ref() != Some(&bytes) {
+                vault::write_private(data_dir, LAST_GOOD_INI, &bytes)
+                    .with_context(|| copy.display().to_string())?;
+            }
+            Ok(followed)
+        }
+        Err(error) if copy.exists() => {
+            tracing::error!(%error, "client.ini cannot be used; what the last good one said counts on");
+            Ok(client_ini::Followed::open_copy(path, &copy)?)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Serves until `stop` is cancelled. Settings that come meanwhile are taken over as far as a running server can: `[limits]`.

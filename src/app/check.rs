@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::scanner::{Health, Scanner};
 use super::{App, hook_programs};
 use crate::clamd::{Proof, ceiling};
+use crate::config::client_ini::ClientIni;
 use crate::domain::account::Settings;
 use crate::domain::client_defaults::ClientDefaults;
 use crate::domain::event::EventKind;
@@ -90,6 +91,13 @@ impl App {
                 format!("correct the mail account in {ini}; mails wait for three days"),
             ),
         }];
+        if let Err(error) = ClientIni::read(&self.config.mail.client_ini) {
+            checks.push(Check::failed(
+                "client.ini",
+                error.to_string(),
+                "correct it; until then what the last good one said counts on",
+            ));
+        }
         if self.client_ini.is_open_to_all() {
             checks.push(Check::warning(
                 "client.ini",

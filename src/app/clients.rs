@@ -167,6 +167,7 @@ impl App {
         }
         clients::delete_contacts_of(work.tx.db(), client_no).await?;
         mails::anonymise_of_client(work.tx.db(), client_no).await?;
+        clients::anonymise_record(work.tx.db(), client_no).await?;
         clients::anonymise_client(work.tx.db(), client_no, now).await?;
         work.changed("client", client_no);
         let event = Event::new(EventKind::ClientChanged).client(client_no);

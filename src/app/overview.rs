@@ -27,7 +27,8 @@ pub struct ProjectView {
     pub tickets: Vec<TicketView>,
     pub uploads: Vec<UploadView>,
     /// Uploads that are not shown.
-    pub more: usize,
+    /// How many are not shown; empty when all are.
+    pub more: String,
 }
 
 /// One part of an order as a page shows it.
@@ -83,7 +84,13 @@ impl App {
         language: Language,
     ) -> store::Result<ProjectView> {
         let rows = uploads::of_project(self.store.db(), &project.project_no, COUNTED).await?;
-        let more = rows.len().saturating_sub(SHOWN);
+        let is_all = i64::try_from(rows.len()).is_ok_and(|counted| counted < COUNTED);
+        let more = match (rows.len().saturating_sub(SHOWN), is_all, language) {
+            (0, _, _) => String::new(),
+            (more, true, _) => more.to_string(),
+            (more, false, Language::De) => format!("über {more}"),
+            (more, false, Language::En) => format!("over {more}"),
+        };
         let mut uploads = Vec::new();
         for row in rows.iter().take(SHOWN) {
             let mut view = self.upload_view(row, language).await?;

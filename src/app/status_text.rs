@@ -52,6 +52,12 @@ pub(super) async fn compose(
     for row in &rows {
         lines.push(line(app, row, language, now).await?);
     }
+    if i64::try_from(rows.len()).is_ok_and(|shown| shown >= SHOWN) {
+        lines.push(match language {
+            Language::De => format!("  (nur die {SHOWN} neuesten)"),
+            Language::En => format!("  (the newest {SHOWN} only)"),
+        });
+    }
     lines.push(String::new());
     let refused = refusals(app, project, now).await?;
     lines.extend(refusal_lines(&refused, language));

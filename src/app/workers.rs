@@ -65,6 +65,8 @@ async fn beat(app: Arc<App>) {
             () = app.stop.cancelled() => return,
             () = tokio::time::sleep(nodes::HEARTBEAT) => {}
         }
+        // Looked at now and not when the next order comes: a mistake in it is told at once.
+        drop(app.client_ini.current());
         let now = app.now();
         match nodes::beat(app.store.db(), app.node.as_str(), now).await {
             Ok(0) => {

@@ -16,7 +16,7 @@ use crate::app::{Clock, passwords};
 use crate::clamd::{Address, Clamd};
 use crate::domain::account::Status;
 use crate::sftp::keys;
-use crate::{certificate, config, logging, serve};
+use crate::{certificate, config, logging, serve, vault};
 
 const CLIENT: &str = "1001";
 const USERNAME: &str = "muster";
@@ -29,6 +29,10 @@ const EICAR: &str = "Eicar-Test-Signature:0:*:58354f2150254041505b345c505a583534
 pub(super) async fn run(args: DemoArgs, clock: Clock) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.dir)?;
     let dir = args.dir.canonicalize()?;
+    // Before anything is touched: one that runs needs its scanner.
+    if vault::lock(&dir.join("data"), true).is_err() {
+        anyhow::bail!("another demo serves {}; stop it first, or give --dir", dir.display());
+    }
     let mut clamd = start_clamd(&dir).await?;
     let file = dir.join("ptportal.toml");
     if !file.exists() {

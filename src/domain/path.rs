@@ -237,9 +237,15 @@ pub fn fold(name: &str) -> String {
     name.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// Characters that no name may hold: C0, DEL, C1, line separators, bidi embeddings and overrides.
+/// Characters that no name may hold: C0, DEL, C1, line separators, bidi marks, embeddings and overrides, and those that
+/// cannot be seen, so that two names look like one.
 pub(super) fn is_forbidden(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    character.is_control()
+        || matches!(
+            character,
+            '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2060}'
+                | '\u{FEFF}' | '\u{AD}' | '\u{3164}'
+        )
 }
 
 /// UTF-8 if all of it is, else Windows-1252, which old Windows clients send.

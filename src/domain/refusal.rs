@@ -120,10 +120,10 @@ impl Refusal {
             | Self::IsAFolder
             | Self::NotAFolder
             | Self::CannotLink
-            | Self::OtherProject
             | Self::Unsupported
             | Self::BadHandle => true,
             Self::ReadOnly
+            | Self::OtherProject
             | Self::NotReleased
             | Self::NoLongerKept
             | Self::BadName(_)

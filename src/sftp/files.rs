@@ -13,7 +13,7 @@ use crate::app::reading::Reader;
 use crate::app::receive::{Create, Incoming, Start, WriteMode};
 use crate::app::tree::{Attributes, Kind, Listed, folder_attributes};
 use crate::app::upload::Upload;
-use crate::domain::path::VirtualPath;
+use crate::domain::path::{VirtualPath, is_dropping};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 
@@ -367,6 +367,10 @@ impl Engine {
         path: &VirtualPath,
         attributes: FileAttributes,
     ) -> Result<(), Refusal> {
+        // Another connection of the same client (rclone has several) may have sent it.
+        if path.file_name().is_some_and(is_dropping) {
+            return Ok(());
+        }
         let present = self.session.stat(path).await?;
         if attributes.size.is_some_and(|size| size != present.size) {
             return Err(Refusal::Unsupported);

@@ -100,6 +100,17 @@ pub async fn anonymise_client(db: impl Db<'_>, client_no: &str, now: Timestamp) 
     Ok(done.rows_affected())
 }
 
+/// Removes user names and addresses from the record of what a client did (DSGVO).
+pub async fn anonymise_record(db: &mut sqlx::AnyConnection, client_no: &str) -> Result<()> {
+    for statement in [
+        "UPDATE uploads SET username = '', peer = '' WHERE client_no = $1",
+        "UPDATE events SET username = '', peer = '' WHERE client_no = $1",
+    ] {
+        sqlx::query(statement).bind(client_no).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
 /// A number that was removed may be used anew.
 pub async fn revive_client(db: impl Db<'_>, client_no: &str) -> Result<u64> {
     let done = sqlx::query("DELETE FROM clients WHERE client_no = $1 AND removed = 1")

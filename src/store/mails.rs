@@ -233,16 +233,15 @@ pub async fn cancel_of_account(
     Ok(done.rows_affected())
 }
 
-/// Removes names and addresses of a client from what must stay (DSGVO).
-pub async fn anonymise_of_client(db: impl Db<'_>, client_no: &str) -> Result<u64> {
-    let done = sqlx::query(
-        "UPDATE mails SET recipient = '', recipient_name = '', copy = '', subject = '', \
-         state = CASE WHEN state IN ('queued', 'draft') THEN 'failed' ELSE state END WHERE client_no = $1",
-    )
-    .bind(client_no)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+/// Removes names and addresses of a client from what must stay (DSGVO), and the mails that nobody will get any more.
+pub async fn anonymise_of_client(db: &mut sqlx::AnyConnection, client_no: &str) -> Result<()> {
+    for statement in [
+        "DELETE FROM mails WHERE client_no = $1 AND state <> 'sent'",
+        "UPDATE mails SET recipient = '', recipient_name = '', copy = '', subject = '', username = '' WHERE client_no = $1",
+    ] {
+        sqlx::query(statement).bind(client_no).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 /// How many mails are in each state.

@@ -160,6 +160,31 @@ fn root_is_told_to_become_the_owner_of_the_data_folder() {
     }
 }
 
+/// The file is PTworkflow's.
+#[test]
+fn a_mistake_in_client_ini_stops_neither_commands_nor_the_start() {
+    let mut portal = Setup::new().start("ini");
+    std::fs::write(portal.file("client.ini"), "portal_create_uplogin_automatically=1\n").unwrap();
+    portal.cli(&["client", "list"]);
+    std::fs::write(portal.file("client.ini"), "portal_create_uplogin_automatically=9\n").unwrap();
+    portal.cli(&["client", "list"]);
+    eventually("the log tells of it, before any order comes", || {
+        portal.log().contains("the changed client.ini cannot be used")
+    });
+    let checks = portal.try_cli(&["check"]);
+    let told = String::from_utf8_lossy(&checks.stdout).into_owned();
+    assert!(!checks.status.success(), "{told}");
+    assert!(told.contains("client.ini:1"), "{told}");
+    assert!(told.contains("\"check\":\"clamd\""), "the other checks are made: {told}");
+    portal.stop();
+    portal.serve();
+    assert!(portal.put("a.pdf", b"%PDF").ok);
+    let none = Setup::new().start("ini-none");
+    std::fs::write(none.file("client.ini"), "portal_create_uplogin_automatically=9\n").unwrap();
+    let refused = none.try_cli(&["client", "list"]);
+    assert!(!refused.status.success(), "there was no good one before");
+}
+
 #[test]
 fn check_and_help_say_what_is_true() {
     let portal = Setup::new().start("check");

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::clamd::{Clamd, GOOD};
 use crate::support::clients::NO_QUESTIONS;
 use crate::support::instance::{IN, Instance, PASSWORD, Setup, USER};

@@ -39,6 +39,15 @@ impl Followed {
         Ok(Self { path: path.to_owned(), current: RwLock::new((stamp, Arc::new(read))) })
     }
 
+    /// The file cannot be used, as its next reader will say too: what stands in the copy of the last good one counts.
+    ///
+    /// # Errors
+    /// As [`ClientIni::read`], for the copy.
+    pub fn open_copy(path: &Path, copy: &Path) -> Result<Self, ClientIniError> {
+        let read = ClientIni::read(copy)?;
+        Ok(Self { path: path.to_owned(), current: RwLock::new((stamp(path), Arc::new(read))) })
+    }
+
     /// What counts now.
     #[must_use]
     pub fn current(&self) -> Arc<ClientIni> {
