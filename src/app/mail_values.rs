@@ -1,6 +1,6 @@
 //! The values of the placeholders of one mail (spec section 11).
 
-use super::App;
+use super::{App, publish};
 use crate::domain::time::Timestamp;
 use crate::store::mails::MailRow;
 use crate::store::uploads::UploadRow;
@@ -102,6 +102,11 @@ impl App {
             values.virus.clone_from(&upload.signature);
             values.file_name = last(&upload.path).to_owned();
             values.upload_id.clone_from(&upload.id);
+            // Staff's file: it lies in that folder of the hotfolder, whatever becomes of it here.
+            if upload.protocol == publish::PROTOCOL {
+                let folder = upload.path.split('/').next();
+                values.publish_folder = folder.unwrap_or_default().to_owned();
+            }
         }
         if mail.batch.is_empty() {
             return Ok(());

@@ -1,10 +1,13 @@
 """The operators' page in a real browser: desk.py BASE TOKEN AXE LANGUAGE HOME. Logs in, releases the held file, looks at each page with
 axe-core on a desktop and a phone. Prints what it saw; ends with 1 at the first thing that is wrong."""
 
+import contextlib
 import json
 import sys
+import time
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -19,6 +22,16 @@ FLAGS = (
 def need(condition, reason):
     if not condition:
         sys.exit(f"desk.py: {reason}")
+
+
+def until(holds, reason):
+    """A click returns before the next page is there."""
+    for _ in range(100):
+        with contextlib.suppress(WebDriverException):
+            if holds():
+                return
+        time.sleep(0.1)
+    need(False, reason())
 
 
 options = Options()
@@ -52,32 +65,32 @@ def text():
 
 try:
     browser.get(base + "/")
-    need(browser.current_url.endswith("/login"), browser.current_url)
+    until(lambda: browser.current_url.endswith("/login"), lambda: browser.current_url)
     look("login")
     browser.find_element(By.ID, "token").send_keys(token)
     click("main button[type=submit]")
-    need("geheim.pdf" in text(), text())
+    until(lambda: "geheim.pdf" in text(), text)
     look("board")
     click("#held td a")
-    need("PUA.Test.Doubtful" in text(), text())
+    until(lambda: "PUA.Test.Doubtful" in text(), text)
     look("held")
     browser.find_element(By.ID, "reason").send_keys("angesehen")
     click("button[value=release]")
-    need("released" in text() and "browser-test" in text() and "angesehen" in text(), text())
+    until(lambda: all(word in text() for word in ("released", "browser-test", "angesehen")), text)
     look("released")
     browser.get(base + "/customers")
     browser.find_element(By.ID, "q").send_keys("söhne")
     click("main button[type=submit]")
     look("customers")
     click("tbody a")
-    need("wrong password" in text(), text())
+    until(lambda: "wrong password" in text(), text)
     need(("nicht aktiv" if language == "de" else "inactive") in text(), text())
     look("customer")
     click("main p a")
-    need("geheim.pdf" in text() and "2026-0815" in text(), text())
+    until(lambda: "geheim.pdf" in text() and "2026-0815" in text(), text)
     look("view")
     click("header form button")
-    need(browser.current_url.endswith("/login"), browser.current_url)
+    until(lambda: browser.current_url.endswith("/login"), lambda: browser.current_url)
     browser.get(base + "/")
     need(browser.current_url.endswith("/login"), "logged out, and still inside")
     print("seen")

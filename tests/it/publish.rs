@@ -116,6 +116,7 @@ fn an_infected_file_of_staff_is_never_shown_and_operators_are_told() {
     std::fs::write(&path, [b"%PDF ", MARKER].concat()).unwrap();
     let mails = smtp.until_mails(1);
     assert!(mails[0].text.contains("Ptportal.Test.Marker"), "{}", mails[0].text);
+    assert!(mails[0].text.contains("im Hotfolder unter „Final“ liegt"), "{}", mails[0].text);
     assert!(seen(&portal, "Final").is_empty());
     // It is not tried again and again.
     std::thread::sleep(Duration::from_secs(8));
