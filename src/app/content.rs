@@ -20,6 +20,8 @@ use crate::domain::time::Timestamp;
 pub(super) const PIECE: usize = 512 * 1024;
 /// Pieces out of order that the watermark remembers.
 const GAPS_MAX: usize = 1024;
+/// Bytes at the end of an upload that met a full disk, which are not kept.
+const GIVEN_BACK: u64 = 1 << 20;
 
 pub(super) enum Hashing {
     /// Every byte so far came in order, so the digest runs along.
@@ -124,15 +126,17 @@ impl Content {
                 self.advance(at, end);
             }
         }
-        if let Err(error) = result
-            && !is_full(&error)
-        {
-            return Err(error);
-        }
+        let is_full = match result {
+            Ok(()) => self.failure == Some(Refusal::NoSpace),
+            Err(error) if is_full(&error) => true,
+            Err(error) => return Err(error),
+        };
         if self.failure == Some(Refusal::Damaged) {
             return Err(std::io::Error::other("an earlier write failed"));
         }
-        let (spool, len) = (Arc::clone(&self.spool), self.contiguous);
+        // The database lies on the same disk: it must be able to write this down, and that the customer deletes it.
+        let given_back = if is_full { GIVEN_BACK } else { 0 };
+        let (spool, len) = (Arc::clone(&self.spool), self.contiguous.saturating_sub(given_back));
         blocking(move || spool.file()?.set_len(len)).await?;
         Ok(len)
     }
