@@ -239,7 +239,7 @@ impl App {
         }
     }
 
-    /// A full disk takes no new rows, but a change of one that is there. Whoever has been here before comes in all the
+    /// A full disk takes no new rows, but mostly a change of one that is there. Whoever has been here before comes in all the
     /// same, to fetch files and to be told why none can be sent. Several servers need the rows to count.
     async fn let_in_without_rows(
         &self,
@@ -265,7 +265,12 @@ impl App {
                 Ok(())
             }
             Ok(0) => Err(self.reject_account(door, row, "account changed").await),
-            Err(_) => Err(internal()),
+            // Not even that. A look is enough: who changes the account from now on ends the session.
+            Err(_) => match accounts::account(self.store.db(), &row.username).await {
+                Ok(Some(now)) if now.version == row.version => Ok(()),
+                Ok(_) => Err(self.reject_account(door, row, "account changed").await),
+                Err(_) => Err(internal()),
+            },
         }
     }
 
