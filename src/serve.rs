@@ -112,9 +112,12 @@ fn follow_client_ini(path: &Path, data_dir: &Path) -> anyhow::Result<client_ini:
     match client_ini::Followed::open(path) {
         Ok(followed) => {
             let bytes = std::fs::read(path).unwrap_or_default();
-            if !bytes.is_empty() && std::fs::read(&copy).ok().as_ref() != Some(&bytes) {
-                vault::write_private(data_dir, LAST_GOOD_INI, &bytes)
-                    .with_context(|| copy.display().to_string())?;
+            // Without a copy (a full disk, another command at the same) everything goes on.
+            if !bytes.is_empty()
+                && std::fs::read(&copy).ok().as_ref() != Some(&bytes)
+                && let Err(error) = vault::write_private(data_dir, LAST_GOOD_INI, &bytes)
+            {
+                tracing::warn!(%error, file = %copy.display(), "no copy of client.ini could be kept");
             }
             Ok(followed)
         }

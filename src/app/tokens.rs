@@ -108,13 +108,14 @@ impl App {
     /// # Errors
     /// The database.
     pub async fn enter_with(&self, token: &Token) -> store::Result<Option<String>> {
-        let name = self.admin_token(&token.hash()).await?;
-        if name.is_some()
-            && let Some(row) = tokens::by_hash(self.store.db(), &token.hash()).await?
-        {
-            tokens::note_use(self.store.db(), &row.id, self.now()).await?;
+        let Some(row) = tokens::by_hash(self.store.db(), &token.hash()).await? else {
+            return Ok(None);
+        };
+        if Scope::parse(&row.scope) != Some(Scope::Admin) {
+            return Ok(None);
         }
-        Ok(name)
+        tokens::note_use(self.store.db(), &row.id, self.now()).await?;
+        Ok(Some(row.name))
     }
 
     /// The name of a token of scope `admin`, by its hash; none when there is no such token (any more).
