@@ -35,6 +35,9 @@ pub struct Claimed {
     /// Below the hotfolder, safe on Windows shares.
     pub folders: Vec<String>,
     pub name: String,
+    /// Where `name` is taken, this one is wanted before a number.
+    #[serde(default)]
+    pub second: Option<String>,
     /// What an earlier attempt recorded before it renamed.
     pub recorded: Option<RecordedNames>,
     /// With `on_conflict = "replace"`: a file of this content under the name may be replaced.

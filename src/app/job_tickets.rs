@@ -12,6 +12,7 @@ use super::placing::{self, Failed, Target};
 use super::work::Work;
 use super::{App, blocking};
 use crate::config::{TicketFormat, TicketPer};
+use crate::domain::content::ContentHash;
 use crate::domain::hotname;
 use crate::domain::id::Id;
 use crate::domain::mail::MailKind;
@@ -222,7 +223,7 @@ impl App {
             let name =
                 pattern.replace("{stem}", &upload.project_no).replace("{name}", &upload.project_no);
             let folders = mirror::folders_of(self, &upload).await?;
-            return Ok(Target { folders, name: hotname::safe_file_name(&name) });
+            return Ok(Target { folders, name: hotname::safe_file_name(&name), second: None });
         }
         let placed = deliveries::placed_of(self.store.db(), &row.upload_id).await?;
         let placed = placed.ok_or_else(|| placing::odd("the ticket's file is not placed"))?;
@@ -230,12 +231,35 @@ impl App {
         let text = |part: Option<&std::ffi::OsStr>| {
             part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default()
         };
-        let name = pattern
-            .replace("{stem}", &text(path.file_stem()))
-            .replace("{name}", &text(path.file_name()));
+        let name_for = |stem: &str| {
+            let name = pattern.replace("{stem}", stem).replace("{name}", &text(path.file_name()));
+            hotname::safe_file_name(&name)
+        };
         let above: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
         let folders = above.iter().map(|part| hotname::safe_folder_name(&part.to_string_lossy()));
-        Ok(Target { folders: folders.collect(), name: hotname::safe_file_name(&name) })
+        Ok(Target {
+            folders: folders.collect(),
+            name: name_for(&text(path.file_stem())),
+            // Beside fly.pdf the ticket of fly.indd is fly.indd.xml: "fly (2).xml" would tell of "fly (2).pdf".
+            second: pattern.contains("{stem}").then(|| name_for(&text(path.file_name()))),
+        })
+    }
+
+    /// The content of the ticket that `earlier` placed, if it told of the same file in the hotfolder as `row` does.
+    pub(super) async fn earlier_ticket(
+        &self,
+        row: &DeliveryRow,
+        earlier: &DeliveryRow,
+    ) -> Result<Option<ContentHash>, Failed> {
+        if !row.batch.is_empty() || !earlier.batch.is_empty() {
+            return Ok(None);
+        }
+        let told_of = deliveries::placed_of(self.store.db(), &earlier.upload_id).await?;
+        if told_of != deliveries::placed_of(self.store.db(), &row.upload_id).await? {
+            return Ok(None);
+        }
+        // What cannot be written again today is left alone.
+        Ok(self.ticket_text(earlier).await.ok().map(|text| ContentHash::of(text.as_bytes())))
     }
 
     /// The ticket that goes with an internal mail. The mail goes out without it rather than not at all.

@@ -18,7 +18,7 @@ use super::placing::{self, Failed, Ledger, Recorded, Target};
 use super::settle::MIRROR;
 use super::{App, with_app};
 use crate::config::OnConflict;
-use crate::domain::content::{ContentHash, ContentHasher};
+use crate::domain::content::ContentHash;
 use crate::domain::event::EventKind;
 use crate::domain::hotname::{self, LayoutValues, SafeName};
 use crate::domain::id::Id;
@@ -266,13 +266,20 @@ pub(super) async fn is_superseded(
     Ok(true)
 }
 
-/// With `replace`: the content that we placed under this path before.
-pub(super) async fn placed_before(app: &App, path: &Path) -> Result<Option<ContentHash>, Failed> {
+/// With `replace`: the content that we placed under this path before, for a ticket only if it told of the same file.
+pub(super) async fn placed_before(
+    app: &App,
+    row: &DeliveryRow,
+    path: &Path,
+) -> Result<Option<ContentHash>, Failed> {
     if app.config.hotfolder.on_conflict != OnConflict::Replace {
         return Ok(None);
     }
     let last = deliveries::last_placed(app.store.db(), &path.to_string_lossy()).await?;
-    let Some(last) = last.filter(|last| last.consumer == MIRROR) else { return Ok(None) };
+    let Some(last) = last.filter(|last| last.consumer == row.consumer) else { return Ok(None) };
+    if row.consumer == TICKET {
+        return app.earlier_ticket(row, &last).await;
+    }
     let earlier = uploads::upload(app.store.db(), &last.upload_id).await?;
     Ok(earlier.and_then(|row| ContentHash::from_row(&row.sha256)))
 }
@@ -322,7 +329,7 @@ impl Ledger for Attempt<'_> {
     }
 
     async fn placed_before(&self, path: &Path) -> Result<Option<ContentHash>, Failed> {
-        placed_before(self.app, path).await
+        placed_before(self.app, self.row, path).await
     }
 }
 
@@ -343,10 +350,8 @@ pub(super) async fn parcel(
 ) -> Result<Parcel, Failed> {
     if row.consumer == TICKET {
         let text = app.ticket_text(row).await?;
-        let mut hasher = ContentHasher::default();
-        hasher.update(text.as_bytes());
         return Ok(Parcel {
-            hash: hasher.finish(),
+            hash: ContentHash::of(text.as_bytes()),
             size: u64::try_from(text.len()).unwrap_or(0),
             content: Box::new(std::io::Cursor::new(text.into_bytes())),
             mtime: Timestamp::NEVER,
@@ -382,7 +387,7 @@ async fn target_of(app: &App, upload: &UploadRow) -> Result<Target, Failed> {
     let name = names.pop().ok_or_else(|| placing::odd("the upload has no name"))?;
     let mut folders = folders_of(app, upload).await?;
     folders.extend(names.iter().map(|n| hotname::safe_folder_name(n)));
-    Ok(Target { folders, name: hotname::safe_file_name(&name) })
+    Ok(Target { folders, name: hotname::safe_file_name(&name), second: None })
 }
 
 /// The folders of an upload's area, by the layout.

@@ -46,6 +46,8 @@ pub fn odd(text: impl Into<String>) -> Failed {
 pub struct Target {
     pub folders: Vec<SafeName>,
     pub name: SafeName,
+    /// Taken before a number is put behind `name`, which may be another file's name.
+    pub second: Option<SafeName>,
 }
 
 impl Target {
@@ -217,7 +219,7 @@ impl<L: Ledger> Steps<'_, L> {
                 Some((path, hash)) => share.holds(path, hash),
                 None => false,
             };
-            share.free_name(&target.folders, &target.name, &reuse)
+            share.free_name(&target.folders, (&target.name, target.second.as_ref()), &reuse)
         })
         .await?;
         Ok(below.to_string_lossy().into_owned())
@@ -270,17 +272,14 @@ mod tests {
     impl Ledger for Forgetful {
         async fn fetch(&self, temp_name: &str) -> Result<(), Failed> {
             let mut content: &[u8] = b"content";
-            let hash = {
-                let mut hasher = crate::domain::content::ContentHasher::default();
-                hasher.update(content);
-                hasher.finish()
-            };
+            let hash = ContentHash::of(content);
             let never = crate::domain::time::Timestamp::NEVER;
             Ok(self.share.copy_in(&mut content, temp_name, (&hash, never), &mut || true)?)
         }
 
         async fn target(&self) -> Result<Target, Failed> {
-            Ok(Target { folders: vec![safe_folder_name("in")], name: safe_file_name("a.pdf") })
+            let (folders, name) = (vec![safe_folder_name("in")], safe_file_name("a.pdf"));
+            Ok(Target { folders, name, second: None })
         }
 
         async fn record_placing(&self, temp_name: &str, placed_name: &str) -> Result<(), Failed> {

@@ -392,7 +392,11 @@ impl Ledger for Remotely<'_> {
 
     async fn target(&self) -> Result<Target, Failed> {
         let folders = self.claimed.folders.iter().map(|name| hotname::safe_folder_name(name));
-        Ok(Target { folders: folders.collect(), name: hotname::safe_file_name(&self.claimed.name) })
+        Ok(Target {
+            folders: folders.collect(),
+            name: hotname::safe_file_name(&self.claimed.name),
+            second: self.claimed.second.as_deref().map(hotname::safe_file_name),
+        })
     }
 
     async fn record_placing(&self, temp_name: &str, placed_name: &str) -> Result<(), Failed> {

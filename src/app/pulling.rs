@@ -81,7 +81,7 @@ impl App {
         }
         let parcel = mirror::parcel(self, row, &upload).await?;
         let target = mirror::target(self, row, &upload).await?;
-        let replaces = mirror::placed_before(self, &target.path()).await?;
+        let replaces = mirror::placed_before(self, row, &target.path()).await?;
         Ok(Some(Claimed {
             id: row.id.clone(),
             upload_id: row.upload_id.clone(),
@@ -94,6 +94,7 @@ impl App {
             mtime: parcel.mtime.0,
             folders: target.folders.iter().map(ToString::to_string).collect(),
             name: target.name.to_string(),
+            second: target.second.map(|name| name.to_string()),
             recorded: recorded.map(|recorded| RecordedNames {
                 temp_name: recorded.temp_name,
                 placed_name: recorded.placed_name,

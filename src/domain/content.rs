@@ -7,6 +7,14 @@ use sha2::{Digest, Sha256};
 pub struct ContentHash(String);
 
 impl ContentHash {
+    /// The hash of a content that is in memory.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        let mut hasher = ContentHasher::default();
+        hasher.update(content);
+        hasher.finish()
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -232,15 +232,15 @@ impl Hotfolder {
         result
     }
 
-    /// Makes the folder of a delivery and finds a free name in it; `reuse` says that the first name may be taken
-    /// over. The result is the path below the root.
+    /// Makes the folder of a delivery and finds a free name in it, the first of `names` if it can be, else the last with
+    /// a number; `reuse` says that the first name may be taken over. The result is the path below the root.
     ///
     /// # Errors
     /// What the file system says.
     pub fn free_name(
         &self,
         folders: &[SafeName],
-        name: &SafeName,
+        names: (&SafeName, Option<&SafeName>),
         reuse: &dyn Fn(&Path) -> bool,
     ) -> Result<PathBuf, HotfolderError> {
         let mut below = PathBuf::new();
@@ -262,13 +262,16 @@ impl Hotfolder {
         }
         let here = self.base.join(&below);
         let taken = clash_keys(&here).map_err(self.io_error("cannot list", &here))?;
-        let exact = below.join(name.as_str());
-        if taken.contains(&hotname::clash_key(name)) && reuse(&self.base.join(&exact)) {
+        let is_taken = |name: &SafeName| taken.contains(&hotname::clash_key(name));
+        let (first, second) = names;
+        let exact = below.join(first.as_str());
+        if !is_taken(first) || reuse(&self.base.join(&exact)) {
             return Ok(exact);
         }
+        let name = second.unwrap_or(first);
         let mut candidate = name.clone();
         let mut n = 1u32;
-        while taken.contains(&hotname::clash_key(&candidate)) {
+        while is_taken(&candidate) {
             n = n.saturating_add(1);
             candidate = hotname::nth(name, n);
         }
@@ -508,13 +511,11 @@ mod tests {
         rename_over(&root, &away).unwrap();
         fs::create_dir(&root).unwrap();
         let content = b"a press run";
-        let mut hasher = ContentHasher::default();
-        hasher.update(content);
-        let hash = hasher.finish();
+        let hash = ContentHash::of(content);
         let whole = (&hash, Timestamp::NEVER);
         pinned.copy_in(&mut content.as_slice(), "t.1", whole, &mut || true).unwrap();
         let (folder, name) = (hotname::safe_folder_name("1001"), hotname::safe_file_name("a.pdf"));
-        let target = pinned.free_name(&[folder], &name, &|_| false).unwrap();
+        let target = pinned.free_name(&[folder], (&name, None), &|_| false).unwrap();
         assert_eq!(pinned.place("t.1", &target, false).unwrap(), Placed::Now);
         assert_eq!(fs::read(away.join("1001/a.pdf")).unwrap(), content);
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0);

@@ -179,6 +179,60 @@ fn each_file_has_its_ticket_beside_it() {
     }
 }
 
+/// Sends a file and waits for its ticket, whose name is given, and which tells of the file as it was placed.
+#[track_caller]
+fn send_and_see_ticket(
+    portal: &Instance,
+    (name, content): (&str, &str),
+    placed: &str,
+    ticket: &str,
+) {
+    std::fs::write(portal.file("next"), content).unwrap();
+    portal.sftp(&format!("put next {IN}/{name}\n")).well();
+    let path = portal.delivered(ticket);
+    let upload = || portal.cli(&["upload", "list"])[0].clone();
+    let sum = upload()["sha256"].as_str().unwrap().to_owned();
+    eventually(&format!("{ticket} tells of {name}"), || {
+        path.exists() && xpath(&path, "string(//sha256)") == sum
+    });
+    assert_eq!(xpath(&path, "string(//delivered_name)"), placed, "{ticket}");
+    assert_eq!(portal.until_delivered(placed), content.as_bytes());
+}
+
+#[test]
+fn a_ticket_whose_name_is_taken_is_not_called_like_the_ticket_of_another_file() {
+    let setup = Setup::new().without_scanner().set("jobticket", "format", "\"xml\"");
+    let portal = setup.start("ticketnames");
+    send_and_see_ticket(&portal, ("fly.pdf", "first"), "fly.pdf", "fly.xml");
+    send_and_see_ticket(&portal, ("fly.indd", "source"), "fly.indd", "fly.indd.xml");
+    send_and_see_ticket(&portal, ("fly.pdf", "second"), "fly (2).pdf", "fly (2).xml");
+    // What the customer sends is his, whatever its name.
+    send_and_see_ticket(&portal, ("own.xml", "<job/>"), "own.xml", "own.xml.xml");
+    send_and_see_ticket(&portal, ("own.pdf", "third"), "own.pdf", "own.pdf.xml");
+    assert_eq!(tickets(&portal).len(), 6, "{:?}", tickets(&portal));
+    // The consumer has taken a file and left its ticket.
+    std::fs::remove_file(portal.delivered("fly.indd")).unwrap();
+    send_and_see_ticket(&portal, ("fly.indd", "again"), "fly.indd", "fly.indd (2).xml");
+}
+
+#[test]
+fn a_file_that_replaces_another_has_its_ticket_in_the_place_of_the_other_ones() {
+    let setup = Setup::new().without_scanner().set("jobticket", "format", "\"xml\"").set(
+        "hotfolder",
+        "on_conflict",
+        "\"replace\"",
+    );
+    let portal = setup.start("ticketreplace");
+    send_and_see_ticket(&portal, ("fly.pdf", "first"), "fly.pdf", "fly.xml");
+    send_and_see_ticket(&portal, ("fly.indd", "source"), "fly.indd", "fly.indd.xml");
+    send_and_see_ticket(&portal, ("fly.pdf", "second"), "fly.pdf", "fly.xml");
+    assert_eq!(tickets(&portal).len(), 2, "{:?}", tickets(&portal));
+    // A ticket that somebody changed is no longer ours.
+    std::fs::write(portal.delivered("fly.xml"), "<changed/>").unwrap();
+    send_and_see_ticket(&portal, ("fly.pdf", "third"), "fly.pdf", "fly.pdf.xml");
+    assert_eq!(std::fs::read(portal.delivered("fly.xml")).unwrap(), b"<changed/>");
+}
+
 #[test]
 fn xjdf_tickets_are_valid_by_cip4s_schema() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/xjdf/xjdf.xsd");
