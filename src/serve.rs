@@ -158,6 +158,7 @@ pub async fn run(
             "the database does not make commits durable ({durability}); nothing is accepted like that"
         );
     }
+    app.store.hold().await.context("database")?;
     let pid = std::process::id();
     nodes::insert(app.store.db(), app.node.as_str(), &workers::host_name(), pid, app.now()).await?;
     recovery::at_start(&app).await.context("recovery")?;

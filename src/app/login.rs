@@ -136,7 +136,13 @@ impl App {
     /// Whether a key may prove this name. Asked before the signature; changes nothing, counts nothing.
     pub async fn knows_key(&self, user: &str, fingerprint: &str) -> bool {
         let Some(name) = AccountName::parse(user) else { return false };
-        accounts::has_key(self.store.db(), name.as_str(), fingerprint).await.unwrap_or(false)
+        match accounts::has_key(self.store.db(), name.as_str(), fingerprint).await {
+            Ok(is_known) => is_known,
+            Err(error) => {
+                tracing::error!(%error, "keys cannot be read; nobody can log in with one");
+                false
+            }
+        }
     }
 
     /// Opens a session for a key whose signature the transport has verified.

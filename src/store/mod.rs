@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod activation;
+mod anchor;
 pub mod batch;
 pub mod batches;
 pub mod clients;
@@ -72,6 +73,8 @@ pub struct Store {
     /// SQLite has one writer at a time; waiting here is fair, waiting in SQLite is a poll. The connection is that of
     /// batches: kept out of the pool, which asks every connection that it gets back whether it still lives.
     writer: Arc<Mutex<Option<AnyConnection>>>,
+    /// Does nothing; see [`Store::hold`].
+    anchor: Mutex<Option<AnyConnection>>,
 }
 
 /// A write transaction; dropped without [`WriteTx::commit`] it is rolled back.
@@ -123,7 +126,7 @@ impl Store {
             .after_connect(move |db, _| Box::pin(prepare(db, kind)))
             .connect(&url)
             .await?;
-        Ok(Self { pool, kind, url, writer: Arc::default() })
+        Ok(Self { pool, kind, url, writer: Arc::default(), anchor: Mutex::default() })
     }
 
     /// Brings the tables up to this program's version; refuses a database that a newer one has changed.
@@ -245,10 +248,12 @@ impl Store {
     }
 
     pub async fn close(&self) {
-        if let Some(connection) = self.writer.lock().await.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::warn!(%error, "the writing connection did not close");
+        for own in [&*self.writer, &self.anchor] {
+            if let Some(connection) = own.lock().await.take()
+                && let Err(error) = connection.close().await
+            {
+                tracing::warn!(%error, "a connection to the database did not close");
+            }
         }
         self.pool.close().await;
     }

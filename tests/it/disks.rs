@@ -200,7 +200,7 @@ fn a_full_disk_of_the_database_refuses_uploads_and_loses_none() {
     portal.until_delivered("vorher.bin");
     let filler = Filler::fill(&disk.path());
     let mut accepted = vec![("vorher.bin".to_owned(), b"before".to_vec())];
-    let (mut refused, mut untold) = (0, 0);
+    let mut refused = 0;
     for n in 0..30 {
         let (name, content) = (format!("{n}.bin"), format!("content {n}").into_bytes());
         let said = portal.put(&name, &content);
@@ -208,12 +208,10 @@ fn a_full_disk_of_the_database_refuses_uploads_and_loses_none() {
             accepted.push((name, content));
         } else {
             refused += 1;
-            untold += usize::from(!said.err.contains('['));
+            assert!(said.err.contains('['), "refused without a word: {said:?}");
         }
     }
     assert!(refused > 0, "the disk was never full");
-    // Now and then a connection is closed in its login, where not even that can be noted.
-    assert!(untold <= 3, "{untold} of {refused} were told nothing");
     drop(filler);
     eventually("it goes on by itself", || portal.put("danach.bin", b"after").ok);
     accepted.push(("danach.bin".to_owned(), b"after".to_vec()));
