@@ -98,6 +98,8 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         if !chain.exists() && !private_key.exists() {
             make(chain, private_key, names, now)?;
+        } else if !private_key.exists() && prepared(private_key).exists() {
+            finish_making(private_key).map_err(|e| wrong(private_key, e))?;
         }
         let current = RwLock::new(read(chain, private_key)?);
         Ok(Self { chain: chain.to_owned(), private_key: private_key.to_owned(), current })
@@ -217,14 +219,32 @@ fn make(
     params.not_after = date(now.plus(LASTS));
     let key = KeyPair::generate().map_err(unmade)?;
     let certificate = params.self_signed(&key).map_err(unmade)?;
-    write_new(private_key, 0o600, key.serialize_pem().as_bytes())
-        .map_err(|e| wrong(private_key, e))?;
+    // The key last, and at once: see `finish_making`.
+    let prepared = prepared(private_key);
+    fs::remove_file(&prepared).ok();
+    write_new(&prepared, 0o600, key.serialize_pem().as_bytes()).map_err(|e| wrong(&prepared, e))?;
     write_new(chain, 0o644, certificate.pem().as_bytes()).map_err(|e| wrong(chain, e))?;
+    finish_making(private_key).map_err(|e| wrong(private_key, e))?;
     tracing::warn!(
         certificate = %chain.display(),
         "no certificate was there: a self-signed one is made, which clients must be told to trust; replace it by one of your own"
     );
     Ok(())
+}
+
+/// Where a new key lies until its certificate does.
+fn prepared(private_key: &Path) -> PathBuf {
+    private_key.with_added_extension("new")
+}
+
+/// The last step of [`make`], done again by the next start if this one ends before it.
+fn finish_making(private_key: &Path) -> std::io::Result<()> {
+    let prepared = prepared(private_key);
+    let bytes = fs::read(&prepared)?;
+    let dir = private_key.parent().unwrap_or(Path::new("."));
+    let name = private_key.file_name().unwrap_or_default().to_string_lossy();
+    crate::vault::write_private(dir, &name, &bytes)?;
+    fs::remove_file(&prepared)
 }
 
 fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
@@ -273,6 +293,22 @@ mod tests {
         fs::remove_file(dir.join("server.crt")).unwrap();
         let (chain, key) = (dir.join("server.crt"), dir.join("server.key"));
         assert!(Certificate::load_or_make(&chain, &key, Vec::new(), NOW).is_err());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_start_that_ended_between_certificate_and_key_is_made_good() {
+        let dir = scratch("half-made");
+        let (chain, key) = (dir.join("server.crt"), dir.join("server.key"));
+        let first = made(&dir).validity();
+        fs::copy(&key, prepared(&key)).unwrap();
+        fs::remove_file(&key).unwrap();
+        assert_eq!(made(&dir).validity(), first);
+        // Before even the certificate was there: both anew.
+        fs::remove_file(&chain).unwrap();
+        fs::copy(&key, prepared(&key)).unwrap();
+        fs::remove_file(&key).unwrap();
+        assert_ne!(made(&dir).validity(), first);
         fs::remove_dir_all(&dir).unwrap();
     }
 
