@@ -86,12 +86,45 @@ pub(super) async fn in_words(
         )
         .to_owned(),
         Some(UploadState::Rejected) => match language {
-            Language::De => format!("abgelehnt: {}", row.reason),
-            Language::En => format!("refused: {}", row.reason),
+            Language::De => format!("abgelehnt: {}", rejected(&row.reason, language)),
+            Language::En => format!("refused: {}", rejected(&row.reason, language)),
         },
         Some(UploadState::Deleted) | None => word(language, "gelöscht", "deleted").to_owned(),
     };
     Ok(text.into())
+}
+
+/// The codes that may stand in `uploads.reason`, in words; an operator's reason is in words already.
+fn rejected(reason: &str, language: Language) -> &str {
+    match reason {
+        "file-too-large" => word(language, "größer als erlaubt", "larger than allowed"),
+        "quota-exceeded" => word(
+            language,
+            "der Speicherplatz Ihres Zugangs reichte nicht aus",
+            "the space of your account was not enough",
+        ),
+        "extension-forbidden" => word(
+            language,
+            "diese Dateiendung wird nicht angenommen",
+            "this file extension is not accepted",
+        ),
+        "write-failed" => word(
+            language,
+            "konnte auf dem Server nicht gespeichert werden, bitte neu senden",
+            "could not be stored on the server, please send it again",
+        ),
+        "scanner limit exceeded" => word(
+            language,
+            "kann nicht vollständig auf Viren geprüft werden",
+            "cannot be checked completely for viruses",
+        ),
+        "encrypted" => word(
+            language,
+            "verschlüsselt, bitte ohne Kennwort senden",
+            "encrypted, please send it without a password",
+        ),
+        words => words,
+    }
 }
 
 async fn released(
@@ -143,6 +176,16 @@ async fn released(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_told_in_words() {
+        assert_eq!(rejected("file-too-large", Language::De), "größer als erlaubt");
+        assert_eq!(
+            rejected("encrypted", Language::En),
+            "encrypted, please send it without a password"
+        );
+        assert_eq!(rejected("Beschnitt fehlt", Language::En), "Beschnitt fehlt");
+    }
 
     #[test]
     fn what_to_do_stands_behind_the_state() {
