@@ -27,6 +27,8 @@ use crate::template::jobticket::{self as template, Values};
 
 /// The consumer's name in `deliveries.consumer`.
 pub(super) const TICKET: &str = "jobticket";
+/// A larger ticket is not attached to a mail, in bytes: mail servers refuse what is too large, and the mail with it.
+const ATTACHED_MAX: usize = 1 << 20;
 /// What a path keeps in a URL.
 const IN_PATH: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -282,6 +284,14 @@ impl App {
             self.render_ticket(values).await.map_err(placing::odd)
         };
         match made.await {
+            Ok(text) if text.len() > ATTACHED_MAX => {
+                tracing::warn!(
+                    mail = mail.id,
+                    files = files.len(),
+                    "the job ticket is too large for a mail, which goes without; the one in the hotfolder has all"
+                );
+                Ok(None)
+            }
             Ok(text) => Ok(Some(Attachment {
                 name: hotname::safe_file_name(&format!("{}.xml", mail.project_no)).to_string(),
                 mime: "application/xml",
