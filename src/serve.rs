@@ -114,6 +114,7 @@ fn follow_client_ini(path: &Path, data_dir: &Path) -> anyhow::Result<client_ini:
             let bytes = std::fs::read(path).unwrap_or_default();
             // Without a copy (a full disk, another command at the same) everything goes on.
             if !bytes.is_empty()
+                && followed.is_as_read()
                 && std::fs::read(&copy).ok().as_ref() != Some(&bytes)
                 && let Err(error) = vault::write_private(data_dir, LAST_GOOD_INI, &bytes)
             {

@@ -48,6 +48,12 @@ impl Followed {
         Ok(Self { path: path.to_owned(), current: RwLock::new((stamp(path), Arc::new(read))) })
     }
 
+    /// Whether the file is still the one that was read.
+    #[must_use]
+    pub fn is_as_read(&self) -> bool {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).0 == stamp(&self.path)
+    }
+
     /// What counts now.
     #[must_use]
     pub fn current(&self) -> Arc<ClientIni> {
