@@ -38,7 +38,17 @@ struct Context {
 impl Context {
     /// Opens database and folders for one command.
     async fn open(&self) -> anyhow::Result<Arc<App>> {
-        serve::open(self.loaded.config.clone(), self.clock).await
+        let config = &self.loaded.config;
+        let database = config.data_dir.join("ptportal.db");
+        let is_new = config.database.url.is_empty() && !database.exists();
+        let app = serve::open(config.clone(), self.clock).await?;
+        if is_new && self.loaded.file.is_none() {
+            print::complain(&format!(
+                "no settings were found, and a new, empty database was made: {}; `--config FILE` names those of another one",
+                database.display()
+            ));
+        }
+        Ok(app)
     }
 
     /// After a change: wakes the servers on this data folder, if any run.

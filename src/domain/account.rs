@@ -272,6 +272,14 @@ impl Settings {
         {
             return Err(format!("expires_at: {text:?} is neither YYYY-MM-DD nor RFC 3339"));
         }
+        if let Some(pattern) = &self.username_pattern {
+            let rest = pattern.replace("{client_no}", "").replace("{client_name}", "");
+            if rest.contains(['{', '}']) {
+                return Err(format!(
+                    "username_pattern: {pattern:?} has a placeholder that is not known; known are {{client_no}} and {{client_name}}"
+                ));
+            }
+        }
         for (key, rate) in
             [("upload_rate", self.upload_rate), ("download_rate", self.download_rate)]
         {
@@ -429,6 +437,7 @@ mod tests {
             ("allowed_networks", "10.0.0.0/40", "not an address"),
             ("protocols", "scp", "not sftp"),
             ("upload_rate", "5", "less than 10240 bytes per second"),
+            ("username_pattern", "{foo}", "placeholder that is not known"),
             ("download_rate", "fast", "not a whole number"),
         ] {
             let error = settings.clone().set(key, value).unwrap_err();

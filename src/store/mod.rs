@@ -118,14 +118,22 @@ impl Store {
         } else {
             (Kind::Postgres, url.to_owned())
         };
-        let pool = AnyPoolOptions::new()
+        let opened = AnyPoolOptions::new()
             .max_connections(8)
             // A ping before each use would double the trips to a database in our own process.
             .test_before_acquire(kind == Kind::Postgres)
             .acquire_timeout(Duration::from_secs(20))
             .after_connect(move |db, _| Box::pin(prepare(db, kind)))
             .connect(&url)
-            .await?;
+            .await;
+        let pool = match opened {
+            // Says nothing of the cause; one more try does.
+            Err(sqlx::Error::PoolTimedOut) => {
+                AnyConnection::connect(&url).await?;
+                return Err(sqlx::Error::PoolTimedOut);
+            }
+            opened => opened?,
+        };
         Ok(Self { pool, kind, url, writer: Arc::default(), anchor: Mutex::default() })
     }
 

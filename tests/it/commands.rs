@@ -1,7 +1,9 @@
 //! The commands of spec section 3: their words, their exit status, their JSON.
 
-use crate::support::eventually;
+use std::process::Command;
+
 use crate::support::instance::{IN, Instance, PASSWORD, Setup, USER};
+use crate::support::{TempDir, eventually};
 
 #[test]
 fn refusals_are_one_clear_line_and_exit_1_and_wrong_usage_exits_2() {
@@ -37,6 +39,28 @@ fn refusals_are_one_clear_line_and_exit_1_and_wrong_usage_exits_2() {
     let weak =
         portal.try_cli_with_input(&["account", "password", USER, "--stdin"], "passwort1234\n");
     assert!(String::from_utf8_lossy(&weak.stderr).contains("one of the commonest"));
+}
+
+#[test]
+fn a_database_that_is_not_the_one_meant_is_told() {
+    let dir = TempDir::new("elsewhere");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ptportal"));
+        command.args(arguments).current_dir(dir.path()).output().unwrap()
+    };
+    let first = run(&["client", "list"]);
+    let told = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(first.status.success() && told.contains("a new, empty database was made"), "{told}");
+    assert!(run(&["client", "list"]).stderr.is_empty(), "once is enough");
+    std::fs::write(
+        dir.path().join("away.toml"),
+        "[database]\nurl = \"postgres://portal:geheim@127.0.0.1:1/portal\"\n",
+    )
+    .unwrap();
+    let away = run(&["--config", "away.toml", "client", "list"]);
+    let told = String::from_utf8_lossy(&away.stderr).into_owned();
+    assert!(!away.status.success() && told.contains("Connection refused"), "{told}");
+    assert!(!told.contains("geheim"), "{told}");
 }
 
 #[test]
@@ -126,7 +150,7 @@ fn a_key_that_is_removed_opens_nothing_any_more() {
     portal.sftp("ls\n").well();
     portal.cli(&["account", "key", "remove", USER, fingerprint]);
     portal.sftp("ls\n").badly();
-    let rsa = std::process::Command::new("ssh-keygen")
+    let rsa = Command::new("ssh-keygen")
         .args(["-q", "-t", "rsa", "-b", "1024", "-N", "", "-f"])
         .arg(portal.file("weak"))
         .status();
