@@ -1,8 +1,7 @@
 //! ADAPTER the server's TLS certificate: PEM files, made when both are missing, read again when they change.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -98,7 +97,7 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         if !chain.exists() && !private_key.exists() {
             make(chain, private_key, names, now)?;
-        } else if !private_key.exists() && prepared(private_key).exists() {
+        } else if !private_key.exists() && read(chain, &prepared(private_key)).is_ok() {
             finish_making(private_key).map_err(|e| wrong(private_key, e))?;
         }
         let current = RwLock::new(read(chain, private_key)?);
@@ -221,9 +220,10 @@ fn make(
     let certificate = params.self_signed(&key).map_err(unmade)?;
     // The key last, and at once: see `finish_making`.
     let prepared = prepared(private_key);
-    fs::remove_file(&prepared).ok();
-    write_new(&prepared, 0o600, key.serialize_pem().as_bytes()).map_err(|e| wrong(&prepared, e))?;
-    write_new(chain, 0o644, certificate.pem().as_bytes()).map_err(|e| wrong(chain, e))?;
+    write(&prepared, key.serialize_pem().as_bytes()).map_err(|e| wrong(&prepared, e))?;
+    write(chain, certificate.pem().as_bytes())
+        .and_then(|()| fs::set_permissions(chain, fs::Permissions::from_mode(0o644)))
+        .map_err(|e| wrong(chain, e))?;
     finish_making(private_key).map_err(|e| wrong(private_key, e))?;
     tracing::warn!(
         certificate = %chain.display(),
@@ -240,17 +240,15 @@ fn prepared(private_key: &Path) -> PathBuf {
 /// The last step of [`make`], done again by the next start if this one ends before it.
 fn finish_making(private_key: &Path) -> std::io::Result<()> {
     let prepared = prepared(private_key);
-    let bytes = fs::read(&prepared)?;
-    let dir = private_key.parent().unwrap_or(Path::new("."));
-    let name = private_key.file_name().unwrap_or_default().to_string_lossy();
-    crate::vault::write_private(dir, &name, &bytes)?;
+    write(private_key, &fs::read(&prepared)?)?;
     fs::remove_file(&prepared)
 }
 
-fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// As a whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    crate::vault::write_private(dir, &name, bytes)
 }
 
 #[cfg(test)]
