@@ -103,17 +103,12 @@ fn rejected(reason: &str, language: Language) -> &str {
             "der Speicherplatz Ihres Zugangs reichte nicht aus",
             "the space of your account was not enough",
         ),
-        "extension-forbidden" => word(
-            language,
-            "diese Dateiendung wird nicht angenommen",
-            "this file extension is not accepted",
-        ),
         "write-failed" => word(
             language,
             "konnte auf dem Server nicht gespeichert werden, bitte neu senden",
             "could not be stored on the server, please send it again",
         ),
-        "scanner limit exceeded" => word(
+        "scanner-limit" | "scanner limit exceeded" => word(
             language,
             "kann nicht vollständig auf Viren geprüft werden",
             "cannot be checked completely for viruses",
@@ -176,10 +171,23 @@ async fn released(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::refusal::Refusal;
+    use crate::domain::verdict::HoldReason;
 
     #[test]
     fn a_reason_is_told_in_words() {
-        assert_eq!(rejected("file-too-large", Language::De), "größer als erlaubt");
+        let codes = [
+            Refusal::TooLarge { limit: 1 }.code().to_owned(),
+            Refusal::Quota { limit: 1 }.code().to_owned(),
+            Refusal::ScannerLimit { limit: String::new() }.code().to_owned(),
+            Refusal::Damaged.code().to_owned(),
+            HoldReason::ScannerLimit.to_string(),
+        ];
+        for code in codes {
+            assert!(rejected(&code, Language::De).contains(' '), "{code}");
+        }
+        let encrypted = HoldReason::Encrypted.to_string();
+        assert!(rejected(&encrypted, Language::De).contains("ohne Kennwort"));
         assert_eq!(
             rejected("encrypted", Language::En),
             "encrypted, please send it without a password"
