@@ -45,6 +45,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         .with_context(|| format!("data_dir {}", data_dir.display()))?;
     let sqlite = data_dir.join("ptportal.db");
     let store = Store::open(&config.database.url, &sqlite).await.context("database")?;
+    store.hold().await.context("database")?;
     if let Err(error) = store.migrate().await {
         if let Some(version) = store::newer_version(&error) {
             anyhow::bail!(
@@ -159,7 +160,6 @@ pub async fn run(
             "the database does not make commits durable ({durability}); nothing is accepted like that"
         );
     }
-    app.store.hold().await.context("database")?;
     let pid = std::process::id();
     nodes::insert(app.store.db(), app.node.as_str(), &workers::host_name(), pid, app.now()).await?;
     recovery::at_start(&app).await.context("recovery")?;

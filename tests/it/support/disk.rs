@@ -18,7 +18,8 @@ impl SmallDisk {
         let file = std::fs::File::create(&image).unwrap();
         file.set_len(u64::from(megabytes) << 20).unwrap();
         let made =
-            Command::new("mkfs.ext4").args(["-q", "-m", "0", "-N", inodes]).arg(&image).status();
+            // Blocks of 1 KiB, where SQLite's shared memory is in most danger.
+            Command::new("mkfs.ext4").args(["-q", "-b", "1024", "-m", "0", "-N", inodes]).arg(&image).status();
         assert!(made.unwrap().success());
         let disk = Self { dir };
         std::fs::create_dir(disk.path()).unwrap();
