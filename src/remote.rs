@@ -42,6 +42,9 @@ pub struct Claimed {
     pub recorded: Option<RecordedNames>,
     /// With `on_conflict = "replace"`: a file of this content under the name may be replaced.
     pub replaces: Option<String>,
+    /// The same for `second`.
+    #[serde(default)]
+    pub second_replaces: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]

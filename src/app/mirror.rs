@@ -278,7 +278,7 @@ pub(super) async fn placed_before(
     let last = deliveries::last_placed(app.store.db(), &path.to_string_lossy()).await?;
     let Some(last) = last.filter(|last| last.consumer == row.consumer) else { return Ok(None) };
     if row.consumer == TICKET {
-        return app.earlier_ticket(row, &last).await;
+        return Ok(app.earlier_ticket(row, &last).await?);
     }
     let earlier = uploads::upload(app.store.db(), &last.upload_id).await?;
     Ok(earlier.and_then(|row| ContentHash::from_row(&row.sha256)))
@@ -350,8 +350,13 @@ pub(super) async fn parcel(
 ) -> Result<Parcel, Failed> {
     if row.consumer == TICKET {
         let text = app.ticket_text(row).await?;
+        let hash = ContentHash::of(text.as_bytes());
+        // What is being placed already keeps the hash that it was copied with.
+        if row.state() != Some(DeliveryState::Placing) && row.sha256 != hash.as_str() {
+            deliveries::set_sha256(app.store.db(), &row.id, hash.as_str()).await?;
+        }
         return Ok(Parcel {
-            hash: ContentHash::of(text.as_bytes()),
+            hash,
             size: u64::try_from(text.len()).unwrap_or(0),
             content: Box::new(std::io::Cursor::new(text.into_bytes())),
             mtime: Timestamp::NEVER,

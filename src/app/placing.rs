@@ -46,15 +46,26 @@ pub fn odd(text: impl Into<String>) -> Failed {
 pub struct Target {
     pub folders: Vec<SafeName>,
     pub name: SafeName,
-    /// Taken before a number is put behind `name`, which may be another file's name.
+    /// Tried where `name` is taken; a number then goes behind this one, not behind `name`, which may be another file's.
     pub second: Option<SafeName>,
 }
 
 impl Target {
+    /// Below the hotfolder's root.
     #[must_use]
     pub fn path(&self) -> PathBuf {
+        self.path_of(&self.name)
+    }
+
+    /// The same with `second`, if there is one.
+    #[must_use]
+    pub fn second_path(&self) -> Option<PathBuf> {
+        self.second.as_ref().map(|name| self.path_of(name))
+    }
+
+    fn path_of(&self, name: &SafeName) -> PathBuf {
         let mut path: PathBuf = self.folders.iter().map(SafeName::as_str).collect();
-        path.push(self.name.as_str());
+        path.push(name.as_str());
         path
     }
 }
@@ -84,7 +95,7 @@ pub trait Ledger: Sync {
     /// Back to the beginning: the copy is gone and was never placed.
     fn unplace(&self) -> impl Future<Output = Result<(), Failed>> + Send;
 
-    /// With `on_conflict = "replace"`: what we placed under this path before.
+    /// With `on_conflict = "replace"`: what we placed under this path, one of the target's, before.
     fn placed_before(
         &self,
         path: &Path,
@@ -212,12 +223,16 @@ impl<L: Ledger> Steps<'_, L> {
     /// The folder by the layout, the customer's subfolders below it, and a free name.
     async fn choose_name(&self) -> Result<String, Failed> {
         let target = self.ledger.target().await?;
-        let path = target.path();
-        let replaceable = self.ledger.placed_before(&path).await?.map(|hash| (path, hash));
+        let mut replaceable = Vec::new();
+        for path in [Some(target.path()), target.second_path()].into_iter().flatten() {
+            if let Some(hash) = self.ledger.placed_before(&path).await? {
+                replaceable.push((path, hash));
+            }
+        }
         let below = on_share(self.share, move |share| {
-            let reuse = |_: &Path| match &replaceable {
-                Some((path, hash)) => share.holds(path, hash),
-                None => false,
+            let reuse = |below: &Path| {
+                let mut ours = replaceable.iter().filter(|(path, _)| path == below);
+                ours.any(|(path, hash)| share.holds(path, hash))
             };
             share.free_name(&target.folders, (&target.name, target.second.as_ref()), &reuse)
         })

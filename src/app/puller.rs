@@ -409,8 +409,14 @@ impl Ledger for Remotely<'_> {
     }
 
     async fn placed_before(&self, path: &Path) -> Result<Option<ContentHash>, Failed> {
-        let replaces = self.claimed.replaces.as_deref().and_then(ContentHash::from_row);
-        let is_target = path == self.target().await?.path();
-        Ok(replaces.filter(|_| is_target))
+        let target = self.target().await?;
+        let replaces = if path == target.path() {
+            &self.claimed.replaces
+        } else if target.second_path().as_deref() == Some(path) {
+            &self.claimed.second_replaces
+        } else {
+            &None
+        };
+        Ok(replaces.as_deref().and_then(ContentHash::from_row))
     }
 }

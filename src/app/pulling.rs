@@ -82,6 +82,10 @@ impl App {
         let parcel = mirror::parcel(self, row, &upload).await?;
         let target = mirror::target(self, row, &upload).await?;
         let replaces = mirror::placed_before(self, row, &target.path()).await?;
+        let second_replaces = match target.second_path() {
+            Some(path) => mirror::placed_before(self, row, &path).await?,
+            None => None,
+        };
         Ok(Some(Claimed {
             id: row.id.clone(),
             upload_id: row.upload_id.clone(),
@@ -100,6 +104,7 @@ impl App {
                 placed_name: recorded.placed_name,
             }),
             replaces: replaces.map(|hash: ContentHash| hash.as_str().to_owned()),
+            second_replaces: second_replaces.map(|hash| hash.as_str().to_owned()),
         }))
     }
 

@@ -44,7 +44,7 @@ impl Context {
         let app = serve::open(config.clone(), self.clock).await?;
         if is_new && self.loaded.file.is_none() {
             print::complain(&format!(
-                "no settings were found, and a new, empty database was made: {}; `--config FILE` names those of another one",
+                "there is no ptportal.toml here, and a new, empty database was made: {}; `--config FILE` names the settings of another one",
                 database.display()
             ));
         }

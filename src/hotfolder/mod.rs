@@ -232,8 +232,8 @@ impl Hotfolder {
         result
     }
 
-    /// Makes the folder of a delivery and finds a free name in it, the first of `names` if it can be, else the last with
-    /// a number; `reuse` says that the first name may be taken over. The result is the path below the root.
+    /// Makes the folder of a delivery and finds a name in it: one of `names` that `reuse` says may be taken over, else the
+    /// first of them that is free, else the last with a number. The result is the path below the root.
     ///
     /// # Errors
     /// What the file system says.
@@ -264,9 +264,13 @@ impl Hotfolder {
         let taken = clash_keys(&here).map_err(self.io_error("cannot list", &here))?;
         let is_taken = |name: &SafeName| taken.contains(&hotname::clash_key(name));
         let (first, second) = names;
-        let exact = below.join(first.as_str());
-        if !is_taken(first) || reuse(&self.base.join(&exact)) {
-            return Ok(exact);
+        let wanted = [Some(first), second];
+        let may_reuse = |name: &&SafeName| is_taken(name) && reuse(&below.join(name.as_str()));
+        if let Some(name) = wanted.into_iter().flatten().find(may_reuse) {
+            return Ok(below.join(name.as_str()));
+        }
+        if !is_taken(first) {
+            return Ok(below.join(first.as_str()));
         }
         let name = second.unwrap_or(first);
         let mut candidate = name.clone();

@@ -27,6 +27,8 @@ pub struct DeliveryRow {
     pub taken: i64,
     /// A job ticket's batch, or empty.
     pub batch: String,
+    /// Of a job ticket's text as it was placed, in hex; a file's stands on its upload.
+    pub sha256: String,
     /// When the file was placed.
     pub delivered: i64,
     /// When it was told that nobody takes it.
@@ -298,6 +300,16 @@ pub async fn last_placed(db: impl Db<'_>, placed_name: &str) -> Result<Option<De
     .bind(placed_name)
     .fetch_optional(db)
     .await
+}
+
+/// The text of a ticket that is about to be placed.
+pub async fn set_sha256(db: impl Db<'_>, id: &str, sha256: &str) -> Result<u64> {
+    let done = sqlx::query("UPDATE deliveries SET sha256 = $1 WHERE id = $2")
+        .bind(sha256)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 /// Whether a later version of the same name waits for its delivery, or has had it.

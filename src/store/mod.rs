@@ -49,6 +49,9 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// How long a statement waits for another process that is writing (SQLite).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long is waited for the reason why a database cannot be reached.
+const CAUSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../../migrations/0001_foundation.sql")),
     (2, "portal", include_str!("../../migrations/0002_portal.sql")),
@@ -56,6 +59,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "queues", include_str!("../../migrations/0004_queues.sql")),
     (5, "servers", include_str!("../../migrations/0005_servers.sql")),
     (6, "looks", include_str!("../../migrations/0006_looks.sql")),
+    (7, "tickets", include_str!("../../migrations/0007_tickets.sql")),
 ];
 
 /// Which database stands behind the pool; only locking and settings differ.
@@ -127,9 +131,15 @@ impl Store {
             .connect(&url)
             .await;
         let pool = match opened {
-            // Says nothing of the cause; one more try does.
+            // Says nothing of the cause; one more try does, unless it hangs too.
             Err(sqlx::Error::PoolTimedOut) => {
-                AnyConnection::connect(&url).await?;
+                let again = async {
+                    let mut connection = AnyConnection::connect(&url).await?;
+                    prepare(&mut connection, kind).await
+                };
+                if let Ok(again) = tokio::time::timeout(CAUSE_TIMEOUT, again).await {
+                    again?;
+                }
                 return Err(sqlx::Error::PoolTimedOut);
             }
             opened => opened?,

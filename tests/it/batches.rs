@@ -227,6 +227,11 @@ fn a_file_that_replaces_another_has_its_ticket_in_the_place_of_the_other_ones() 
     send_and_see_ticket(&portal, ("fly.indd", "source"), "fly.indd", "fly.indd.xml");
     send_and_see_ticket(&portal, ("fly.pdf", "second"), "fly.pdf", "fly.xml");
     assert_eq!(tickets(&portal).len(), 2, "{:?}", tickets(&portal));
+    send_and_see_ticket(&portal, ("fly.indd", "again"), "fly.indd", "fly.indd.xml");
+    assert_eq!(tickets(&portal).len(), 2, "{:?}", tickets(&portal));
+    // Whatever the ticket would say today, what was placed is known.
+    portal.cli(&["client", "set", "1001", "--name", "Anders GmbH"]);
+    send_and_see_ticket(&portal, ("fly.pdf", "renamed"), "fly.pdf", "fly.xml");
     // A ticket that somebody changed is no longer ours.
     std::fs::write(portal.delivered("fly.xml"), "<changed/>").unwrap();
     send_and_see_ticket(&portal, ("fly.pdf", "third"), "fly.pdf", "fly.pdf.xml");

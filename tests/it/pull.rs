@@ -112,6 +112,10 @@ fn files_and_tickets_are_pulled_and_staffs_files_sent_back() {
     assert_eq!(portal.events("upload.delivered").len(), 1);
     put(&portal, "leer.txt", b"");
     assert_eq!(shop.until_delivered("leer.txt"), b"");
+    put(&portal, "Plakat.txt", b"beside it");
+    assert_eq!(shop.until_delivered("Plakat.txt"), b"beside it");
+    let beside = String::from_utf8(shop.until_delivered("Plakat.txt.xml")).unwrap();
+    assert!(beside.contains("/Eingehend/Plakat.txt</delivered_path>"), "{beside}");
     // WinSCP and others rename when they are done.
     put(&portal, "spaet.pdf.filepart", b"renamed");
     portal.until_state("spaet.pdf.filepart", "released");
