@@ -1,9 +1,10 @@
 //! `batches` and `batch_files`: files of one project that came together.
 
-use sqlx::FromRow;
+use sqlx::{AnyPool, FromRow};
 
 use super::Result;
 use super::clients::Db;
+use super::retention::Old;
 use super::uploads::UploadRow;
 use crate::domain::time::Timestamp;
 
@@ -105,20 +106,23 @@ pub async fn is_busy(db: impl Db<'_>, project_no: &str) -> Result<bool> {
 }
 
 /// What has ended before that time is forgotten.
-pub async fn delete_files_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
-    let done = sqlx::query(
-        "DELETE FROM batch_files WHERE batch IN (SELECT id FROM batches WHERE state = 'closed' AND closed < $1)",
-    )
-    .bind(before.0)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+///
+/// # Errors
+/// The database.
+pub async fn delete_files_before(db: &AnyPool, before: Timestamp) -> Result<u64> {
+    let old = Old {
+        table: "batch_files",
+        key: "upload_id",
+        condition: "batch IN (SELECT id FROM batches WHERE state = 'closed' AND closed < $1)",
+    };
+    old.delete(db, before).await
 }
 
-pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
-    let done = sqlx::query("DELETE FROM batches WHERE state = 'closed' AND closed < $1")
-        .bind(before.0)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected())
+/// The batches themselves, after their files.
+///
+/// # Errors
+/// The database.
+pub async fn delete_before(db: &AnyPool, before: Timestamp) -> Result<u64> {
+    let old = Old { table: "batches", key: "id", condition: "state = 'closed' AND closed < $1" };
+    old.delete(db, before).await
 }

@@ -1,12 +1,17 @@
 //! `events` (the audit trail) and `changes` (what running servers look at again).
 
-use sqlx::{FromRow, Row};
+use sqlx::{AnyPool, FromRow, Row};
 
 use super::Result;
 use super::batch::{Step, values};
 use super::clients::Db;
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
+
+/// Numbers of events that one statement looks at when it forgets.
+const WINDOW: i64 = 1000;
+/// Windows without anything to forget after which the rest is younger.
+const WINDOWS_IN_VAIN: u32 = 10;
 
 #[derive(Debug, Clone, FromRow)]
 pub struct EventRow {
@@ -150,15 +155,40 @@ pub async fn after(db: impl Db<'_>, seq: i64, limit: i64) -> Result<Vec<EventRow
 
 /// The audit trail before that time is forgotten, but for the newest row, which numbers the next, and what has not been
 /// handed on.
-pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
-    let done = sqlx::query(
-        "DELETE FROM events WHERE time < $1 AND seq < (SELECT MAX(seq) FROM events) \
-         AND seq <= (SELECT value FROM counters WHERE name = 'handed_on')",
-    )
-    .bind(before.0)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+/// Window by window from the oldest on, so that nobody waits long for the write lock; gives how many. A few that a jumping
+/// clock has dated later are passed over.
+///
+/// # Errors
+/// The database.
+pub async fn delete_before(db: &AnyPool, before: Timestamp) -> Result<u64> {
+    let (mut deleted, mut in_vain, mut from) = (0u64, 0u32, first_from(db, 0).await?);
+    while let Some(first) = from.filter(|_| in_vain < WINDOWS_IN_VAIN) {
+        let end = first.saturating_add(WINDOW);
+        let done = sqlx::query(
+            "DELETE FROM events WHERE seq >= $2 AND seq < $3 AND time < $1 \
+             AND seq < (SELECT MAX(seq) FROM events) \
+             AND seq <= (SELECT value FROM counters WHERE name = 'handed_on')",
+        )
+        .bind(before.0)
+        .bind(first)
+        .bind(end)
+        .execute(db)
+        .await?
+        .rows_affected();
+        in_vain = if done == 0 { in_vain.saturating_add(1) } else { 0 };
+        deleted = deleted.saturating_add(done);
+        from = first_from(db, end).await?;
+    }
+    Ok(deleted)
+}
+
+/// The number of the oldest event from there on.
+async fn first_from(db: &AnyPool, seq: i64) -> Result<Option<i64>> {
+    let row: (Option<i64>,) = sqlx::query_as("SELECT MIN(seq) FROM events WHERE seq >= $1")
+        .bind(seq)
+        .fetch_one(db)
+        .await?;
+    Ok(row.0)
 }
 
 /// Notes that running servers must look at something again; inside the transaction of the change.

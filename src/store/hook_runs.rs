@@ -1,9 +1,10 @@
 //! `hook_runs`: what hooks and webhooks are called with, and how it ended. Rows are claimed under a lease.
 
-use sqlx::FromRow;
+use sqlx::{AnyPool, FromRow};
 
 use super::Result;
 use super::clients::Db;
+use super::retention::Old;
 use crate::domain::time::Timestamp;
 
 #[derive(Debug, Clone, FromRow)]
@@ -187,12 +188,12 @@ pub async fn free_leases_of(db: impl Db<'_>, node: &str) -> Result<u64> {
 }
 
 /// What has ended before that time is forgotten.
-pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
-    let done = sqlx::query("DELETE FROM hook_runs WHERE open = 0 AND updated < $1")
-        .bind(before.0)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected())
+///
+/// # Errors
+/// The database.
+pub async fn delete_before(db: &AnyPool, before: Timestamp) -> Result<u64> {
+    let old = Old { table: "hook_runs", key: "id", condition: "open = 0 AND updated < $1" };
+    old.delete(db, before).await
 }
 
 /// How many wait, by consumer, with those that were given up.

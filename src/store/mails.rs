@@ -1,9 +1,10 @@
 //! `mails`: the queue. Rows are claimed under a lease by one worker at a time.
 
-use sqlx::{FromRow, Row};
+use sqlx::{AnyPool, FromRow, Row};
 
 use super::Result;
 use super::clients::Db;
+use super::retention::Old;
 use crate::domain::time::Timestamp;
 
 #[derive(Debug, Clone, Default, FromRow)]
@@ -250,10 +251,10 @@ pub async fn count_by_state(db: impl Db<'_>) -> Result<Vec<(String, i64)>> {
 }
 
 /// Mails that nobody waits for any more, before that time.
-pub async fn delete_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
-    let done = sqlx::query("DELETE FROM mails WHERE state <> 'queued' AND updated < $1")
-        .bind(before.0)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected())
+///
+/// # Errors
+/// The database.
+pub async fn delete_before(db: &AnyPool, before: Timestamp) -> Result<u64> {
+    let old = Old { table: "mails", key: "id", condition: "state <> 'queued' AND updated < $1" };
+    old.delete(db, before).await
 }

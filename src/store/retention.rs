@@ -1,11 +1,50 @@
 //! What has had its time (spec section 14): each statement says what may never go.
 
-use sqlx::FromRow;
+use sqlx::{AnyPool, AssertSqlSafe, FromRow};
 
 use super::Result;
 use super::clients::Db;
 use super::orders::ProjectRow;
 use crate::domain::time::Timestamp;
+
+/// Rows that one statement deletes.
+const AT_ONCE: usize = 200;
+
+/// What is deleted, as SQL: the key of its rows, and the condition, in which `$1` is the time before which they go.
+pub(super) struct Old {
+    pub(super) table: &'static str,
+    pub(super) key: &'static str,
+    pub(super) condition: &'static str,
+}
+
+impl Old {
+    /// Looks for rows without holding the write lock, which a look through a whole table would hold for seconds, and
+    /// deletes a few at a time, if the condition still holds; gives how many.
+    pub(super) async fn delete(&self, db: &AnyPool, before: Timestamp) -> Result<u64> {
+        let Self { table, key, condition } = self;
+        let mut deleted = 0u64;
+        loop {
+            let find = format!("SELECT {key} FROM {table} WHERE {condition} LIMIT {AT_ONCE}");
+            let found: Vec<(String,)> =
+                sqlx::query_as(AssertSqlSafe(find)).bind(before.0).fetch_all(db).await?;
+            if found.is_empty() {
+                return Ok(deleted);
+            }
+            let keys: Vec<String> = (2..).take(found.len()).map(|n| format!("${n}")).collect();
+            let keys = keys.join(", ");
+            let delete = format!("DELETE FROM {table} WHERE {key} IN ({keys}) AND {condition}");
+            let mut query = sqlx::query(AssertSqlSafe(delete)).bind(before.0);
+            for (id,) in found {
+                query = query.bind(id);
+            }
+            match query.execute(db).await?.rows_affected() {
+                // They have changed since they were found.
+                0 => return Ok(deleted),
+                some => deleted = deleted.saturating_add(some),
+            }
+        }
+    }
+}
 
 /// A content that goes.
 #[derive(Debug, Clone, FromRow)]
@@ -142,26 +181,31 @@ pub async fn set_purged(db: impl Db<'_>, id: &str) -> Result<()> {
 }
 
 /// Uploads of projects that are over, and ended ones: after as long as events are kept, their rows go as well.
-pub async fn delete_uploads_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
-    let done = sqlx::query(
-        "DELETE FROM uploads WHERE updated < $1 AND (content = 'purged' OR state IN ('deleted', 'rejected')) \
-         AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.project_no = uploads.project_no AND p.state = 'open') \
-         AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.id = uploads.entry_id \
-           AND (e.released_upload = uploads.id OR e.current_upload = uploads.id))",
-    )
-    .bind(before.0)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+///
+/// # Errors
+/// The database.
+pub async fn delete_uploads_before(db: &AnyPool, before: Timestamp) -> Result<u64> {
+    let old = Old {
+        table: "uploads",
+        key: "id",
+        condition: "updated < $1 AND (content = 'purged' OR state IN ('deleted', 'rejected')) \
+             AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.project_no = uploads.project_no AND p.state = 'open') \
+             AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.id = uploads.entry_id \
+               AND (e.released_upload = uploads.id OR e.current_upload = uploads.id))",
+    };
+    old.delete(db, before).await
 }
 
-pub async fn delete_deliveries_before(db: impl Db<'_>, before: Timestamp) -> Result<u64> {
-    let done = sqlx::query(
-        "DELETE FROM deliveries WHERE open = 0 AND updated < $1 AND NOT EXISTS (SELECT 1 FROM uploads u \
-           JOIN projects p ON p.project_no = u.project_no WHERE u.id = deliveries.upload_id AND p.state = 'open')",
-    )
-    .bind(before.0)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+/// Deliveries that have ended, but those of projects that are open.
+///
+/// # Errors
+/// The database.
+pub async fn delete_deliveries_before(db: &AnyPool, before: Timestamp) -> Result<u64> {
+    let old = Old {
+        table: "deliveries",
+        key: "id",
+        condition: "open = 0 AND updated < $1 AND NOT EXISTS (SELECT 1 FROM uploads u \
+             JOIN projects p ON p.project_no = u.project_no WHERE u.id = deliveries.upload_id AND p.state = 'open')",
+    };
+    old.delete(db, before).await
 }

@@ -42,6 +42,47 @@ fn events_are_handed_on_once_and_forgotten_only_then() {
 }
 
 #[test]
+fn what_is_old_is_forgotten_in_small_pieces_whatever_the_clock_said() {
+    on_both(async |store| {
+        let db = store.db();
+        let (later, in_ten_years) =
+            (NOW.plus(Duration::from_secs(1)), NOW.plus(Duration::from_secs(10 * 365 * 86_400)));
+        let mut tx = store.write().await.unwrap();
+        for n in 0..2500 {
+            let event = Event::new(EventKind::UploadDelivered).project("P");
+            let time = if n == 1 { in_ten_years } else { NOW };
+            events::insert(tx.db(), &event, time).await.unwrap();
+        }
+        let batch = BatchRow {
+            id: "A".to_owned(),
+            direction: "in".to_owned(),
+            project_no: "P".to_owned(),
+            last_file: NOW.0,
+            created: NOW.0,
+            ..BatchRow::default()
+        };
+        batches::open_or_begin(tx.db(), &batch).await.unwrap();
+        for n in 0..450 {
+            batches::add_file(tx.db(), "A", &format!("U{n}"), NOW).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(events::set_handed_on(db, 0, 2500).await.unwrap(), 1);
+        assert_eq!(events::delete_before(db, later).await.unwrap(), 2498);
+        let left: Vec<i64> =
+            events::after(db, 0, 10).await.unwrap().iter().map(|row| row.seq).collect();
+        assert_eq!(
+            left,
+            [2, 2500],
+            "the one of the future, and the newest, which numbers the next"
+        );
+        assert_eq!(batches::delete_files_before(db, later).await.unwrap(), 0, "still open");
+        assert_eq!(batches::close(db, "A", NOW.0, NOW).await.unwrap(), 1);
+        assert_eq!(batches::delete_files_before(db, later).await.unwrap(), 450);
+        assert_eq!(batches::delete_before(db, later).await.unwrap(), 1);
+    });
+}
+
+#[test]
 fn a_lease_has_one_owner_at_a_time() {
     on_both(async |store| {
         let db = store.db();
