@@ -18,7 +18,7 @@ pub(super) struct Old {
 }
 
 impl Old {
-    /// Looks for rows without holding the write lock, which a look through a whole table would hold for seconds, and
+    /// Looks for rows without the write lock, under which everybody would wait for a look through a whole table, and
     /// deletes a few at a time, if the condition still holds; gives how many.
     pub(super) async fn delete(&self, db: &AnyPool, before: Timestamp) -> Result<u64> {
         let Self { table, key, condition } = self;
