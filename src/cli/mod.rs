@@ -39,7 +39,7 @@ impl Context {
     /// Opens database and folders for one command.
     async fn open(&self) -> anyhow::Result<Arc<App>> {
         let config = &self.loaded.config;
-        let database = config.data_dir.join("ptportal.db");
+        let database = config.sqlite_file();
         let is_new = config.database.url.is_empty() && !database.exists();
         let app = serve::open(config.clone(), self.clock).await?;
         if is_new && self.loaded.file.is_none() {

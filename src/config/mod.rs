@@ -57,6 +57,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where SQLite's database lies, if no other one is configured.
+    #[must_use]
+    pub fn sqlite_file(&self) -> PathBuf {
+        self.data_dir.join("ptportal.db")
+    }
+
     /// The port that SFTP customers are told; none while the service is off.
     #[must_use]
     pub fn sftp_port(&self) -> Option<u16> {
