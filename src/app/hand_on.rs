@@ -21,14 +21,14 @@ const AT_ONCE: usize = 100;
 const POLL: Duration = Duration::from_millis(300);
 
 /// A hook or webhook that an event calls.
-struct Call {
-    seq: i64,
-    event: &'static str,
-    upload_id: String,
-    consumer: Consumer,
-    target: String,
-    /// Without its id, which is made when the row is.
-    payload: Value,
+pub(super) struct Call<'a> {
+    pub(super) seq: i64,
+    pub(super) event: &'a str,
+    pub(super) upload_id: &'a str,
+    pub(super) consumer: Consumer,
+    pub(super) target: String,
+    /// Its id is made when the row is.
+    pub(super) payload: Value,
 }
 
 /// Who is called.
@@ -102,13 +102,13 @@ impl App {
     }
 
     /// The hooks and webhooks that these events call, with what they are given.
-    async fn calls_for(&self, rows: &[EventRow]) -> anyhow::Result<Vec<Call>> {
+    async fn calls_for<'a>(&self, rows: &'a [EventRow]) -> store::Result<Vec<Call<'a>>> {
         let mut calls = Vec::new();
         for row in rows {
             let kind =
                 EventKind::parse(&row.kind).filter(|kind| EventKind::HOOKABLE.contains(kind));
             let Some(kind) = kind else { continue };
-            let programs = hook_programs::programs(&self.config.hooks.dir, kind).await?;
+            let programs = hook_programs::targets(&self.config.hooks.dir, kind).await;
             let webhooks =
                 self.config.webhooks.iter().filter(|webhook| webhook.events.contains(&kind));
             let urls: Vec<String> = webhooks.map(|webhook| webhook.url.clone()).collect();
@@ -123,13 +123,12 @@ impl App {
             let call = |consumer, target, payload: &Value| Call {
                 seq: row.seq,
                 event: kind.as_str(),
-                upload_id: row.upload_id.clone(),
+                upload_id: row.upload_id.as_str(),
                 consumer,
                 target,
                 payload: payload.clone(),
             };
-            let name = |program: String| format!("{}/{program}", kind.as_str());
-            calls.extend(programs.into_iter().map(|p| call(Consumer::Hook, name(p), &inside)));
+            calls.extend(programs.into_iter().map(|p| call(Consumer::Hook, p, &inside)));
             calls.extend(urls.into_iter().map(|url| call(Consumer::Webhook, url, &outside)));
         }
         Ok(calls)
@@ -181,15 +180,16 @@ impl App {
     }
 }
 
-async fn write_call(work: &mut Work<'_>, call: &Call) -> store::Result<()> {
+/// Writes a run down; its id is in what it is given.
+pub(super) async fn write_call(work: &mut Work<'_>, call: &Call<'_>) -> store::Result<()> {
     let id = work.app.new_id();
     let mut payload = call.payload.clone();
     if let Some(map) = payload.as_object_mut() {
         map.insert("id".to_owned(), Value::from(id.as_str()));
     }
-    let about = (call.seq, call.event, call.upload_id.as_str());
-    let what = (call.consumer.as_str(), call.target.as_str(), payload.to_string());
-    let what = (what.0, what.1, what.2.as_str());
+    let payload = payload.to_string();
+    let about = (call.seq, call.event, call.upload_id);
+    let what = (call.consumer.as_str(), call.target.as_str(), payload.as_str());
     hook_runs::insert(work.tx.db(), id.as_str(), about, what, work.now).await?;
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) async fn clear_folders(app: &App) {
 pub(super) fn outcome_of(app: &App, ended: Ended) -> Outcome {
     let output = ended.output;
     let error = match ended.status {
-        Status::Exited(0) => return Outcome::Done { output },
+        Status::Exited(0) => return Outcome::Done { output, follow: Vec::new() },
         Status::Exited(code) => format!("ended with status {code}"),
         Status::Signalled(signal) => format!("was ended by signal {signal}"),
         Status::TimedOut => format!(
@@ -140,7 +140,7 @@ impl App {
                 Err(Unfit::NotNow(error)) => (Outcome::Again { error, output: String::new() }, 0),
             };
             let (problem, output) = match outcome {
-                Outcome::Done { output } => (None, output),
+                Outcome::Done { output, .. } => (None, output),
                 Outcome::Again { error, output } | Outcome::Failed { error, output } => {
                     (Some(error), output)
                 }
@@ -170,6 +170,22 @@ pub struct TestedHook {
     pub ms: u128,
 }
 
+/// What runs for an event: `EVENT/NAME` of each executable. Of a folder that cannot be read now, `EVENT/`: a run that finds
+/// them later, so that what else follows from the event (mails, tickets) does not wait.
+pub(super) async fn targets(dir: &Path, kind: EventKind) -> Vec<String> {
+    let event = kind.as_str();
+    match programs(dir, kind).await {
+        Ok(names) => names.into_iter().map(|name| format!("{event}/{name}")).collect(),
+        // The run tells of the reason.
+        Err(_unreadable) => vec![format!("{event}/")],
+    }
+}
+
+/// The event of a run that has yet to find its executables.
+pub(super) fn unread(target: &str) -> Option<EventKind> {
+    EventKind::parse(target.strip_suffix('/')?)
+}
+
 /// The executables of an event, in name order. What editors and package managers leave is none.
 ///
 /// # Errors
@@ -186,9 +202,7 @@ pub(super) async fn programs(dir: &Path, kind: EventKind) -> std::io::Result<Vec
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_executable = std::fs::metadata(entry.path())
-                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-            if is_executable && is_hook_name(&name) {
+            if is_hook_name(&name) && is_executable(&entry.path())? {
                 names.push(name);
             }
         }
@@ -196,6 +210,15 @@ pub(super) async fn programs(dir: &Path, kind: EventKind) -> std::io::Result<Vec
         Ok(names)
     });
     listed.await
+}
+
+/// A link that leads nowhere is none; what cannot be looked at may be one.
+fn is_executable(path: &Path) -> std::io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Ok(meta.is_file() && meta.permissions().mode() & 0o111 != 0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Not there, or no folder; as opposed to a share or a table of descriptors that is out of order for a moment.

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clients::{Refused, because, missing};
-use super::hand_on::Consumer;
+use super::hand_on::{self, Consumer};
 use super::hook_programs::{self, Unfit, outcome_of};
+use super::work::Work;
 use super::{App, shielded};
 use crate::domain::event::{Event, EventKind};
 use crate::process::Status;
@@ -39,9 +40,19 @@ const WEBHOOK_GIVE_UP: Duration = Duration::from_secs(24 * 3600);
 
 /// How an attempt ended.
 pub(super) enum Outcome {
-    Done { output: String },
-    Again { error: String, output: String },
-    Failed { error: String, output: String },
+    /// What follows are executables, each with a run of its own from now on.
+    Done {
+        output: String,
+        follow: Vec<String>,
+    },
+    Again {
+        error: String,
+        output: String,
+    },
+    Failed {
+        error: String,
+        output: String,
+    },
 }
 
 /// How many runs of each target are under way here.
@@ -141,9 +152,12 @@ async fn settle(
 ) -> anyhow::Result<()> {
     steps::reach("hook.ended");
     let now = app.now();
-    let pause = pause(consumer, row.attempts, now.0.saturating_sub(row.created));
+    // To look for hooks starts none, so it is done as often as a webhook is called.
+    let is_look = hook_programs::unread(&row.target).is_some();
+    let patience = if is_look { Consumer::Webhook } else { consumer };
+    let pause = pause(patience, row.attempts, now.0.saturating_sub(row.created));
     let (state, error, output, next_try) = match (&outcome, pause) {
-        (Outcome::Done { output }, _) => ("done", "", output, now),
+        (Outcome::Done { output, .. }, _) => ("done", "", output, now),
         (Outcome::Again { error, output }, Some(pause)) => {
             ("pending", error.as_str(), output, now.plus(pause))
         }
@@ -155,6 +169,9 @@ async fn settle(
     let mut work = app.begin().await?;
     if hook_runs::finish(work.tx.db(), (&row.id, owner), &attempted, now).await? == 0 {
         return Ok(());
+    }
+    if let Outcome::Done { follow, .. } = &outcome {
+        write_following(&mut work, row, follow).await?;
     }
     match state {
         "done" => {
@@ -191,6 +208,26 @@ async fn settle(
     Ok(())
 }
 
+async fn write_following(
+    work: &mut Work<'_>,
+    row: &HookRunRow,
+    targets: &[String],
+) -> anyhow::Result<()> {
+    let payload: serde_json::Value = serde_json::from_str(&row.payload)?;
+    for target in targets {
+        let call = hand_on::Call {
+            seq: row.event_seq,
+            event: &row.event,
+            upload_id: &row.upload_id,
+            consumer: Consumer::Hook,
+            target: target.clone(),
+            payload: payload.clone(),
+        };
+        hand_on::write_call(work, &call).await?;
+    }
+    Ok(())
+}
+
 /// The pause after this many attempts; none when it is given up.
 fn pause(consumer: Consumer, attempts: i64, age_ms: i64) -> Option<Duration> {
     let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(0);
@@ -217,7 +254,7 @@ async fn call_webhook(app: &App, row: &HookRunRow) -> Outcome {
         now: app.now(),
     };
     match app.caller.post(&call).await {
-        Ok(output) => Outcome::Done { output },
+        Ok(output) => Outcome::Done { output, follow: Vec::new() },
         Err(NotTaken::Now(error)) => Outcome::Again { error, output: String::new() },
         Err(NotTaken::ForGood(error)) => Outcome::Failed { error, output: String::new() },
     }
@@ -225,6 +262,20 @@ async fn call_webhook(app: &App, row: &HookRunRow) -> Outcome {
 
 /// Nothing when the server's stop cut it short.
 async fn run_hook(app: &Arc<App>, row: &HookRunRow) -> Option<Outcome> {
+    if let Some(kind) = hook_programs::unread(&row.target) {
+        return Some(match hook_programs::programs(&app.config.hooks.dir, kind).await {
+            // In the middle of being mended, say: hooks that an event had are not forgotten on one look.
+            Ok(names) if names.is_empty() => {
+                let error = "the folder could not be read, and holds no hooks now".to_owned();
+                Outcome::Again { error, output: String::new() }
+            }
+            Ok(names) => {
+                let follow = names.iter().map(|name| format!("{}{name}", row.target)).collect();
+                Outcome::Done { output: names.join("\n"), follow }
+            }
+            Err(error) => Outcome::Again { error: error.to_string(), output: String::new() },
+        });
+    }
     let path = app.config.hooks.dir.join(&row.target);
     let attempt = u32::try_from(row.attempts).unwrap_or(1);
     match app.run_program(&path, &row.payload, attempt).await {

@@ -15,7 +15,7 @@ pub struct HookRunRow {
     pub event: String,
     /// `hook` or `webhook`.
     pub consumer: String,
-    /// `EVENT/NAME`, or an address.
+    /// `EVENT/NAME`, `EVENT/` of hooks that are yet to be found, or an address.
     pub target: String,
     pub upload_id: String,
     /// The same at every attempt.
@@ -45,7 +45,7 @@ pub struct Attempted<'a> {
     pub next_try: Timestamp,
 }
 
-/// Written with the event that it follows from; a second one for the same target does nothing.
+/// Written once the event that it follows from stands; a second one for the same target does nothing.
 pub async fn insert(
     db: impl Db<'_>,
     id: &str,

@@ -188,6 +188,32 @@ fn a_failed_hook_runs_again_with_the_same_id_and_what_is_given_up_is_told() {
 }
 
 #[test]
+fn hooks_that_cannot_be_read_hold_nothing_else_up_and_run_once_they_can() {
+    let portal = Setup::new().without_scanner().start("unreadhook");
+    let dir = portal.file("hooks/upload.released");
+    // Even root cannot read this one.
+    std::fs::create_dir_all(portal.file("hooks")).unwrap();
+    std::os::unix::fs::symlink("upload.released", &dir).unwrap();
+    let note = "#!/bin/sh\necho \"$PTPORTAL_EVENT $PTPORTAL_PATH\" >> \"$PTPORTAL_HOOKS_DIR/seen\"\n";
+    hook(&portal, "upload.delivered", "note", note);
+    send(&portal, "a.pdf");
+    until_run(&portal, "upload.delivered/note", "done");
+    let waiting = || runs(&portal).into_iter().find(|run| run["target"] == "upload.released/");
+    eventually("the reason is told", || {
+        let reason = waiting().and_then(|run| run["last_error"].as_str().map(str::to_owned));
+        reason.is_some_and(|reason| reason.contains("symbolic links"))
+    });
+    std::fs::remove_file(&dir).unwrap();
+    hook(&portal, "upload.released", "note", note);
+    until_run(&portal, "upload.released/note", "done");
+    let read = waiting().unwrap();
+    assert_eq!((&read["state"], &read["output"]), (&Value::from("done"), &Value::from("note")));
+    let seen = std::fs::read_to_string(portal.file("hooks/seen")).unwrap();
+    let path = "Eingehend/a.pdf";
+    assert_eq!(seen, format!("upload.delivered {path}\nupload.released {path}\n"));
+}
+
+#[test]
 fn events_without_a_file_have_their_hooks_too_and_a_stop_ends_what_they_started() {
     let mut portal = Setup::new().without_scanner().start("stophook");
     let mark = format!("ptportal-stop-{}", std::process::id());
