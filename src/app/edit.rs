@@ -312,9 +312,10 @@ impl Renaming<'_> {
         let (key, is_folder) = (fold(name), self.entry.is_folder());
         let is_temporary = !is_folder && is_temporary(app, name);
         let place = (self.target.parent.as_str(), name, key.as_str());
-        entries::set_place(tx.db(), &self.entry.id, place, is_temporary, now).await?;
+        // Uploads before their name, as in a release: PostgreSQL locks rows in this order.
         let project_no = &self.target.project.project_no;
         uploads::rename_paths(tx.db(), project_no, &self.paths.0, &self.paths.1).await?;
+        entries::set_place(tx.db(), &self.entry.id, place, is_temporary, now).await?;
         // As it is under the lock: the verdict may have come since the entry was read.
         let Some(entry) = entries::entry(tx.db(), &self.entry.id).await? else { return Ok(false) };
         let mut delivers = false;
@@ -380,6 +381,8 @@ impl Renaming<'_> {
         let app = &self.session.app;
         let now = app.now();
         let mut tx = app.store.write().await?;
+        // Before the names are, and before anything of them is read: a release may come in between.
+        uploads::lock_of_entry(tx.db(), &self.entry.id).await?;
         let (Some(entry), Some(there)) = (
             entries::entry(tx.db(), &self.entry.id).await?,
             entries::entry(tx.db(), &there.id).await?,

@@ -10,6 +10,9 @@ use tokio_stream::StreamExt;
 
 use super::{Kind, Result, Store};
 
+/// Attempts at a transaction that PostgreSQL gives up for another one.
+const TRIES: u32 = 5;
+
 /// A bound value.
 #[derive(Debug, Clone)]
 pub enum Value {
@@ -69,8 +72,19 @@ impl Store {
     pub async fn run(&self, steps: Vec<Step>) -> Result<Vec<Done>> {
         match self.kind {
             Kind::Sqlite => self.run_at_once(steps).await,
-            Kind::Postgres => self.run_one_by_one(steps).await,
+            Kind::Postgres => self.run_until_let_through(steps).await,
         }
+    }
+
+    /// PostgreSQL gives up one of two transactions that wait for each other. Nothing of it stands then: the same again.
+    async fn run_until_let_through(&self, steps: Vec<Step>) -> Result<Vec<Done>> {
+        for _ in 1..TRIES {
+            match self.run_one_by_one(steps.clone()).await {
+                Err(error) if super::is_contended(&error) => {}
+                ended => return ended,
+            }
+        }
+        self.run_one_by_one(steps).await
     }
 
     async fn run_at_once(&self, steps: Vec<Step>) -> Result<Vec<Done>> {

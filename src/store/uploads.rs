@@ -150,6 +150,13 @@ pub async fn of_entry(db: impl Db<'_>, entry_id: &str) -> Result<Vec<UploadRow>>
         .await
 }
 
+/// Keeps others from changing the uploads of a name until the transaction ends.
+pub async fn lock_of_entry(db: impl Db<'_>, entry_id: &str) -> Result<()> {
+    let lock = sqlx::query("UPDATE uploads SET updated = updated WHERE entry_id = $1");
+    lock.bind(entry_id).execute(db).await?;
+    Ok(())
+}
+
 /// Recent uploads of a project, for `Status.txt`; newest first. Of staff's files only what the customer sees.
 pub async fn of_project(db: impl Db<'_>, project_no: &str, limit: i64) -> Result<Vec<UploadRow>> {
     sqlx::query_as(

@@ -4,6 +4,7 @@ use ptportal::domain::event::{Event, EventKind};
 use ptportal::domain::time::Timestamp;
 use ptportal::domain::upload::{DeliveryState, UploadState};
 use ptportal::store::uploads::{Finding, UploadRow};
+use ptportal::store::batch::Step;
 use ptportal::store::{
     Store, accounts, clients, deliveries, entries, events, guard, nodes, orders, uploads,
 };
@@ -311,4 +312,68 @@ fn the_whole_way_of_a_file_on_postgresql() {
     assert!(shown.contains("database.url"));
     portal.cli(&["account", "disable", "acme"]);
     portal.sftp("ls\n").badly();
+}
+
+/// How many transactions PostgreSQL has given up in this database because they waited for each other.
+fn deadlocks(url: &str) -> u32 {
+    let asked = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let said = std::process::Command::new("psql").args([url, "-Atqc", asked]).output().unwrap();
+    String::from_utf8_lossy(&said.stdout).trim().parse().unwrap()
+}
+
+#[test]
+fn of_two_transactions_that_wait_for_each_other_both_come_through() {
+    let url = fresh_postgres();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let dir = TempDir::new("deadlock");
+    runtime.block_on(async {
+        let store = Store::open(&url, &dir.path().join("unused.db")).await.unwrap();
+        store.migrate().await.unwrap();
+        for id in ["A", "B"] {
+            entries::insert(store.db(), &entry(id, "PID/0", &format!("{id}.pdf"))).await.unwrap();
+        }
+        let touch = |id: &str, mtime: i64| Step {
+            sql: "UPDATE entries SET mtime = $1 WHERE id = $2",
+            values: vec![mtime.into(), id.into()],
+        };
+        let wait = || Step { sql: "SELECT count(*) FROM pg_sleep(0.5)", values: Vec::new() };
+        let (one, other) = tokio::join!(
+            store.run(vec![touch("A", 1), wait(), touch("B", 1)]),
+            store.run(vec![touch("B", 2), wait(), touch("A", 2)]),
+        );
+        assert_eq!((one.unwrap().len(), other.unwrap().len()), (3, 3));
+        let read = async |id| entries::entry(store.db(), id).await.unwrap().unwrap().mtime;
+        assert_eq!(read("A").await, read("B").await, "the later one as a whole");
+        store.close().await;
+    });
+    crate::support::eventually("one was given up at first", || deadlocks(&url) == 1);
+}
+
+#[test]
+fn renames_beside_verdicts_do_not_lock_each_other_out_on_postgresql() {
+    let url = fresh_postgres();
+    let portal = Setup::new()
+        .set("database", "url", &format!("\"{url}\""))
+        .set("scan", "answer_within", "\"0s\"")
+        .start("pg-rename");
+    let batch = |from: u32| {
+        let mut batch = String::new();
+        for n in from..from + 25 {
+            std::fs::write(portal.file(&format!("{n}.bin")), format!("content {n}")).unwrap();
+            batch += &format!("put {n}.bin {IN}/{n}.filepart\nrename {IN}/{n}.filepart {IN}/{n}.pdf\n");
+            // Onto a name that is there.
+            batch += &format!("put {n}.bin {IN}/{n}.filepart\nrename {IN}/{n}.filepart {IN}/again-{from}.pdf\n");
+        }
+        batch
+    };
+    std::thread::scope(|scope| {
+        for session in 0..4 {
+            let (portal, batch) = (&portal, batch(session * 25));
+            scope.spawn(move || portal.sftp(&batch).well());
+        }
+    });
+    for n in 0..100 {
+        assert_eq!(portal.until_delivered(&format!("{n}.pdf")), format!("content {n}").as_bytes());
+    }
+    assert_eq!(deadlocks(&url), 0);
 }
