@@ -17,7 +17,7 @@ use crate::domain::content::ContentHasher;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::hotname::{self, LayoutValues, SafeName};
 use crate::domain::id::Id;
-use crate::domain::path::{Name, fold};
+use crate::domain::path::{Name, NameError, PATH_BYTES, fold};
 use crate::domain::publish::{self, Found};
 use crate::domain::time::Timestamp;
 use crate::domain::upload::UploadState;
@@ -184,6 +184,9 @@ impl App {
     ) -> Result<Publication, Refused> {
         let names = found.path.split('/').map(Name::parse).collect::<Result<Vec<_>, _>>();
         let names = names.map_err(|error| Refused::Because(error.english()))?;
+        if found.path.len() > PATH_BYTES {
+            return because(NameError::TooDeep.english());
+        }
         let Some((name, above)) = names.split_last() else { return because("the path is empty") };
         let free = self.free_bytes().await;
         let free = free.map_err(|error| Refused::Conflict(format!("free space: {error}")))?;

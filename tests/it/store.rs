@@ -1,5 +1,6 @@
 //! The store on both databases: the same SQL, the same results; and the whole server on PostgreSQL.
 
+use ptportal::domain::path::PATH_BYTES;
 use ptportal::domain::event::{Event, EventKind};
 use ptportal::domain::time::Timestamp;
 use ptportal::domain::upload::{DeliveryState, UploadState};
@@ -10,7 +11,7 @@ use ptportal::store::{
 };
 
 use crate::support::instance::{IN, Setup};
-use crate::support::{TempDir, random};
+use crate::support::{TempDir, eventually, random};
 
 /// `make test` starts this server and names it here.
 fn postgres() -> String {
@@ -314,6 +315,30 @@ fn the_whole_way_of_a_file_on_postgresql() {
     portal.sftp("ls\n").badly();
 }
 
+#[test]
+fn the_longest_path_goes_the_whole_way_on_postgresql() {
+    let url = fresh_postgres();
+    let portal = Setup::new().set("database", "url", &format!("\"{url}\"")).start("pg-long");
+    // Nothing that an index could compress.
+    let name = || (0..14).map(|_| format!("{:016x}", random())).collect::<String>();
+    let mut path = IN.to_owned();
+    // sftp takes lines of 2,047 bytes, so step by step.
+    let mut batch = format!("cd {IN}\n");
+    while path.len() + 225 + "/a.pdf".len() < PATH_BYTES {
+        let name = name();
+        batch += &format!("mkdir {name}\ncd {name}\n");
+        path = format!("{path}/{name}");
+    }
+    let long = "a".repeat(PATH_BYTES - path.len() - "/.pdf".len());
+    std::fs::write(portal.file("a.pdf"), b"%PDF far down").unwrap();
+    batch += &format!("put a.pdf {long}.pdf\n");
+    portal.sftp(&batch).well();
+    let batch = batch.replace("mkdir", "-mkdir").replace(&long, &format!("{long}a"));
+    portal.sftp(&batch).badly();
+    eventually("it is delivered", || !portal.hotfolder_files().is_empty());
+    assert_eq!(std::fs::read(&portal.hotfolder_files()[0]).unwrap(), b"%PDF far down");
+}
+
 /// How many transactions PostgreSQL has given up in this database because they waited for each other.
 fn deadlocks(url: &str) -> u32 {
     let asked = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
@@ -346,7 +371,7 @@ fn of_two_transactions_that_wait_for_each_other_both_come_through() {
         assert_eq!(read("A").await, read("B").await, "the later one as a whole");
         store.close().await;
     });
-    crate::support::eventually("one was given up at first", || deadlocks(&url) == 1);
+    eventually("one was given up at first", || deadlocks(&url) == 1);
 }
 
 #[test]
