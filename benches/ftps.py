@@ -5,7 +5,9 @@ Scanning and mirror are off, so that the fronts are compared. ptportal's SHA-256
 and ProFTPD neither hash nor fsync. Explicit TLS 1.3 with PROT P; that curl gets the wanted cipher on both connections is
 checked at each start. CPU seconds are those of a server with all its processes, each transfer's login included: cgroups
 count them, of version 2 or 1, and where neither may be made the process tree in /proc does, which misses the half of vsftpd
-that nobody waits for. lftp sets each file's time after it (MFMT), except on vsftpd, which has no such command.
+that nobody waits for. lftp sends small files as it does by itself, then with each one's size before it (ALLO): then nobody has
+to wait whether it takes its end of data back. It sets each file's time after it (MFMT), except on vsftpd, which has no such
+command.
 
 Run it as root on a machine that may be thrown away: vsftpd wants a real user and a PAM service, both named ptportal-bench,
 which are made and removed here. Needs proftpd-core, proftpd-mod-crypto, lftp and curl. Debian does not let vsftpd be
@@ -194,12 +196,13 @@ def one(server, path, *arguments):
     return float(end) - float(begin)
 
 
-def mirror(server, folder, target):
+def mirror(server, folder, target, allo):
     """Seconds of lftp, all in all. With its own list of authorities it would read that for each file, longer than the
     transfer takes."""
     begin = time.monotonic()
     run(server, "lftp", "-c", f"set ssl:ca-file {server.dir.parent}/server.crt; set ssl:verify-certificate no;"
         f"set ssl:priority {GNUTLS}; set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set net:max-retries 1;"
+        f"set ftp:use-allo {allo};"
         "set cmd:fail-exit yes;"
         f"open -u {server.user},{PASSWORD} -p {server.port} 127.0.0.1; mirror -R --parallel=1 {folder} {server.root}{target}")
     return time.monotonic() - begin
@@ -261,17 +264,20 @@ def small(servers, base, options):
     folder.mkdir()
     for n in range(options.files):
         (folder / f"f{n:05}.bin").write_bytes(os.urandom(10240))
-    results = {}
+    results = {"no": {}, "yes": {}}
     for turn in range(options.runs):
         for server in servers:
-            server.start()
-            log_in(server)
-            results.setdefault(server.name, []).append(measure(server, mirror, folder, f"s{turn}"))
-            server.stop()
-            server.clear()
-    of = medians(results)
-    rate = min(of["vsftpd"][0], of["ProFTPD"][0]) / of["ptportal"][0]
-    row(f"{options.files} x 10 KiB up", of, lambda wall: f"{options.files / wall:4.0f} files/s", f"rate x{rate:.2f} of the faster")
+            for allo, of in results.items():
+                server.start()
+                log_in(server)
+                of.setdefault(server.name, []).append(measure(server, mirror, folder, f"s{turn}{allo}", allo))
+                server.stop()
+                server.clear()
+    for allo, of in results.items():
+        of = medians(of)
+        rate = min(of["vsftpd"][0], of["ProFTPD"][0]) / of["ptportal"][0]
+        row(f"{options.files} x 10 KiB, ALLO {allo}", of, lambda wall: f"{options.files / wall:4.0f} files/s",
+            f"rate x{rate:.2f} of the faster")
 
 
 def medians(results):

@@ -90,8 +90,10 @@ pub(super) fn write_piece(
 impl Content {
     /// Waits for the piece that is on its way to the disk; its error, if it failed.
     pub(super) async fn settle_job(&mut self) -> Option<std::io::Error> {
-        let job = self.job.take()?;
-        match job.await {
+        // Forgotten when it is over, not before: whoever waits here may be dropped.
+        let ended = self.job.as_mut()?.await;
+        self.job = None;
+        match ended {
             Ok(Ok(written)) => {
                 self.hashing = written.hashing;
                 self.spare = written.buffer;
@@ -100,6 +102,20 @@ impl Content {
             Ok(Err(error)) => Some(self.lose_piece(error)),
             Err(error) => Some(self.lose_piece(std::io::Error::other(error))),
         }
+    }
+
+    /// Waits for the sync that runs, if one does.
+    pub(super) async fn settle_sync(&mut self) -> std::io::Result<()> {
+        let Some(job) = self.sync_job.as_mut() else { return Ok(()) };
+        let synced = job.await;
+        self.sync_job = None;
+        synced.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
+    /// Begins to make what is written durable; nothing else of the kind may run.
+    pub(super) fn begin_sync(&mut self) {
+        let spool = Arc::clone(&self.spool);
+        self.sync_job = Some(tokio::task::spawn_blocking(move || spool.file()?.sync_data()));
     }
 
     /// The piece on its way is not on disk: nothing from its beginning on counts.
@@ -112,11 +128,8 @@ impl Content {
     /// Brings what came to a clean end on disk, for a resume: everything up to the first byte that is missing. Gives
     /// its length; a resume behind a hole would deliver zeros.
     pub(super) async fn put_down(&mut self) -> std::io::Result<u64> {
-        let mut result = self.settle_job().await.map_or(Ok(()), Err);
-        if let Some(job) = self.sync_job.take() {
-            let synced = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-            result = result.and(synced);
-        }
+        let written = self.settle_job().await.map_or(Ok(()), Err);
+        let mut result = written.and(self.settle_sync().await);
         let buffer = std::mem::take(&mut self.buffer);
         if result.is_ok() && self.failure.is_none() && !buffer.is_empty() {
             let (spool, at) = (Arc::clone(&self.spool), self.buffer_at);

@@ -168,20 +168,28 @@ impl Upload {
         Ok(())
     }
 
-    /// Makes everything so far durable (`fsync@openssh.com`).
+    /// Makes everything so far durable (`fsync@openssh.com`). May be dropped while it waits.
     ///
     /// # Errors
     /// A failed sync is final for this upload.
     pub async fn sync(&self) -> Result<(), Refusal> {
         let mut inner = self.inner.lock().await;
+        if !inner.has_written {
+            // Of a version that goes on nothing is copied before its first byte: without one it stays what it is.
+            return inner.failure.clone().map_or(Ok(()), Err);
+        }
         let end = inner.end;
         self.ready_for(&mut inner, end).await?;
         self.flush(&mut inner).await?;
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(&mut inner, &error));
         }
-        let spool = Arc::clone(&inner.spool);
-        match blocking(move || spool.file()?.sync_data()).await {
+        // One that runs may have begun before the last piece.
+        if let Err(error) = inner.settle_sync().await {
+            return Err(self.fail(&mut inner, &error));
+        }
+        inner.begin_sync();
+        match inner.settle_sync().await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.fail(&mut inner, &error)),
         }
@@ -335,14 +343,10 @@ impl Upload {
             return Ok(());
         }
         inner.synced = inner.contiguous;
-        if let Some(job) = inner.sync_job.take() {
-            let synced = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-            if let Err(error) = synced {
-                return Err(self.fail(inner, &error));
-            }
+        if let Err(error) = inner.settle_sync().await {
+            return Err(self.fail(inner, &error));
         }
-        let spool = Arc::clone(&inner.spool);
-        inner.sync_job = Some(tokio::task::spawn_blocking(move || spool.file()?.sync_data()));
+        inner.begin_sync();
         Ok(())
     }
 

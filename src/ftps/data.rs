@@ -316,7 +316,9 @@ impl Data {
     /// `Aborted`, when it does.
     pub(super) async fn sure_of_end(&self, ending: Ending) -> Result<(), Cut> {
         let wait = match ending {
-            Ending::AsDeclared => Duration::ZERO,
+            // No sleep at all: the shortest lasts a millisecond.
+            Ending::AsDeclared if self.abort.is_cancelled() => return Err(Cut::Aborted),
+            Ending::AsDeclared => return Ok(()),
             Ending::Announced => self.front.sure_after.saturating_add(self.turnaround.min(WAY_MAX)),
             Ending::Tolerated => SURE_WITHOUT_CLOSE,
         };

@@ -69,7 +69,7 @@ async fn receive(
     let taken = match taken {
         Ok(ending) => {
             data.answer_end().await;
-            data.sure_of_end(ending).await.map_err(Stop::Cut)
+            sure_of_end(&data, &upload, ending).await.map_err(Stop::Cut)
         }
         Err(stop) => Err(stop),
     };
@@ -95,6 +95,18 @@ async fn receive(
             drop(data);
             upload.abandon().await;
             Reply::new(426, texts::upload_cut(language, &reference))
+        }
+    }
+}
+
+/// Waits whether the client takes its end of data back. The disk works meanwhile; what it fails at, the end of the upload
+/// tells.
+async fn sure_of_end(data: &Data, upload: &Upload, ending: Ending) -> Result<(), Cut> {
+    match ending {
+        Ending::AsDeclared => data.sure_of_end(ending).await,
+        Ending::Announced | Ending::Tolerated => {
+            let (sure, _synced) = tokio::join!(data.sure_of_end(ending), upload.sync());
+            sure
         }
     }
 }

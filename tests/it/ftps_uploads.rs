@@ -129,6 +129,22 @@ fn appending_to_a_released_file_makes_a_new_version() {
 }
 
 #[test]
+fn a_resume_without_a_byte_delivers_nothing_even_where_repeats_are_delivered() {
+    let portal =
+        portal(Setup::new().set("hotfolder", "deliver_repeats", "true"), "ftps-no-byte-more");
+    let said = portal.ftplib(
+        "f = portal(); f.cwd(IN)\n\
+         f.storbinary('STOR a.bin', io.BytesIO(b'x' * 1000000))\n\
+         print(f.storbinary('APPE a.bin', io.BytesIO(b'')))\n\
+         f.storbinary('STOR b.bin', io.BytesIO(b'y'))\n",
+    );
+    assert!(said.well().out.contains("[repeated "));
+    portal.until_delivered("a.bin");
+    portal.until_delivered("b.bin");
+    assert_eq!(portal.hotfolder_files().len(), 2, "{:?}", portal.hotfolder_files());
+}
+
+#[test]
 fn an_aborted_upload_is_told_twice_and_never_delivered() {
     let portal = portal(Setup::new(), "ftps-abort");
     let said = portal.ftplib(

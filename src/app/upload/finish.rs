@@ -97,9 +97,7 @@ impl Upload {
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(inner, &error));
         }
-        if let Some(job) = inner.sync_job.take()
-            && let Err(error) = job.await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
-        {
+        if let Err(error) = inner.settle_sync().await {
             return Err(self.fail(inner, &error));
         }
         let buffer = std::mem::take(&mut inner.buffer);
