@@ -43,7 +43,8 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
     vault::refuse_foreign_root(&data_dir)?;
     vault::make_private_dir(&data_dir)
         .with_context(|| format!("data_dir {}", data_dir.display()))?;
-    let store = Store::open(&config.database.url, &config.sqlite_file()).await.context("database")?;
+    let store =
+        Store::open(&config.database.url, &config.sqlite_file()).await.context("database")?;
     store.hold().await.context("database")?;
     if let Err(error) = store.migrate().await {
         if let Some(version) = store::newer_version(&error) {

@@ -51,6 +51,7 @@ pub mod reading;
 pub mod receive;
 pub mod recent;
 pub mod recovery;
+mod rename;
 mod repeat;
 pub mod retention;
 mod scan_place;

@@ -31,7 +31,8 @@ pub(super) async fn restore(context: &Context, file: &Path) -> anyhow::Result<()
     // A server that runs must not have its tables changed under its feet.
     let _lock = vault::lock(&config.data_dir, true)
         .with_context(|| format!("a server runs on {dir}; stop it first"))?;
-    let store = Store::open(&config.database.url, &config.sqlite_file()).await.context("database")?;
+    let store =
+        Store::open(&config.database.url, &config.sqlite_file()).await.context("database")?;
     let restored = backup::restore(&store, config, file).await?;
     store.close().await;
     context.printer.one(&json!({

@@ -15,7 +15,8 @@ use russh::server::{Handle, Session as Transport};
 use tokio_util::task::TaskTracker;
 
 use super::files::{self, Open};
-use super::packet::{self, Code, Fields, MAX_PACKET, Malformed, Replies, Request, kind};
+use super::packet::{self, Code, Fields, MAX_PACKET, Malformed, Request, kind};
+use super::reply::Replies;
 use super::status::code_of;
 use crate::app::outcome::Outcome;
 use crate::app::session::Session;

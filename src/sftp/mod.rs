@@ -1,10 +1,12 @@
 //! FRONT SFTP version 3 over SSH, on russh's transport with our own accept loop and codec (spec section 9).
 
+mod attributes;
 mod client;
 mod engine;
 mod files;
 pub mod keys;
 pub mod packet;
+pub mod reply;
 mod status;
 mod wire;
 

@@ -194,7 +194,8 @@ fn hooks_that_cannot_be_read_hold_nothing_else_up_and_run_once_they_can() {
     // Even root cannot read this one.
     std::fs::create_dir_all(portal.file("hooks")).unwrap();
     std::os::unix::fs::symlink("upload.released", &dir).unwrap();
-    let note = "#!/bin/sh\necho \"$PTPORTAL_EVENT $PTPORTAL_PATH\" >> \"$PTPORTAL_HOOKS_DIR/seen\"\n";
+    let note =
+        "#!/bin/sh\necho \"$PTPORTAL_EVENT $PTPORTAL_PATH\" >> \"$PTPORTAL_HOOKS_DIR/seen\"\n";
     hook(&portal, "upload.delivered", "note", note);
     send(&portal, "a.pdf");
     until_run(&portal, "upload.delivered/note", "done");

@@ -1,11 +1,11 @@
 //! The store on both databases: the same SQL, the same results; and the whole server on PostgreSQL.
 
-use ptportal::domain::path::PATH_BYTES;
 use ptportal::domain::event::{Event, EventKind};
+use ptportal::domain::path::PATH_BYTES;
 use ptportal::domain::time::Timestamp;
 use ptportal::domain::upload::{DeliveryState, UploadState};
-use ptportal::store::uploads::{Finding, UploadRow};
 use ptportal::store::batch::Step;
+use ptportal::store::uploads::{Finding, UploadRow};
 use ptportal::store::{
     Store, accounts, clients, deliveries, entries, events, guard, nodes, orders, uploads,
 };
@@ -385,9 +385,12 @@ fn renames_beside_verdicts_do_not_lock_each_other_out_on_postgresql() {
         let mut batch = String::new();
         for n in from..from + 25 {
             std::fs::write(portal.file(&format!("{n}.bin")), format!("content {n}")).unwrap();
-            batch += &format!("put {n}.bin {IN}/{n}.filepart\nrename {IN}/{n}.filepart {IN}/{n}.pdf\n");
+            batch +=
+                &format!("put {n}.bin {IN}/{n}.filepart\nrename {IN}/{n}.filepart {IN}/{n}.pdf\n");
             // Onto a name that is there.
-            batch += &format!("put {n}.bin {IN}/{n}.filepart\nrename {IN}/{n}.filepart {IN}/again-{from}.pdf\n");
+            batch += &format!(
+                "put {n}.bin {IN}/{n}.filepart\nrename {IN}/{n}.filepart {IN}/again-{from}.pdf\n"
+            );
         }
         batch
     };
