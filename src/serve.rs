@@ -93,7 +93,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         hooks_wake: Notify::new(),
         looks: crate::app::readiness::Looks::default(),
         rates: crate::app::rates::Rates::default(),
-        publishing: crate::app::publish::Running::default(),
+        publishing: crate::app::publication::Running::default(),
         retention_wake: Notify::new(),
         caller: Caller::new()?,
         guard_wake: Notify::new(),

@@ -42,6 +42,7 @@ pub mod pickup;
 pub mod picture;
 pub mod placing;
 pub mod presence;
+pub mod publication;
 pub mod publish;
 pub mod puller;
 pub mod pulling;
@@ -72,6 +73,7 @@ pub mod upload;
 mod upload_words;
 pub mod views;
 pub mod web_sessions;
+mod withdraw;
 mod work;
 pub mod workers;
 pub mod writers;
@@ -144,7 +146,7 @@ pub struct App {
     pub looks: readiness::Looks,
     pub rates: rates::Rates,
     /// Files of staff that are being taken over here.
-    pub publishing: publish::Running,
+    pub publishing: publication::Running,
     /// Something may have had its time.
     pub retention_wake: Notify,
     /// Calls webhooks.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::origin::event_of;
-use super::{App, control, publish, repeat, scans, with_app};
+use super::{App, control, publication, publish, repeat, scans, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;
 use crate::domain::time::Timestamp;
@@ -126,7 +126,7 @@ pub(super) async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow
         }
         // Staff's file still lies on the share and is taken over anew.
         Found::Spooled(_) if row.protocol == publish::PROTOCOL => {
-            publish::forget(app, &row).await?;
+            publication::forget(app, &row).await?;
             with_app(app, move |app| app.vault.remove(&id)).await?;
             Ok(())
         }
