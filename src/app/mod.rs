@@ -52,6 +52,7 @@ pub mod reading;
 pub mod receive;
 pub mod recent;
 pub mod recovery;
+mod register;
 mod rename;
 mod repeat;
 pub mod retention;

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use super::origin::Origin;
 use super::rates::Direction;
+use super::register::register;
 use super::session::Session;
 use super::transfers::Transfer;
 use super::tree::{Spot, is_temporary};
 use super::upload::{Base, Upload};
 use super::writers::take_over;
-use super::{App, recovery, scans, with_app};
+use super::{recovery, scans, with_app};
 use crate::domain::event::EventKind;
 use crate::domain::id::Id;
 use crate::domain::order::ticket_of;
-use crate::domain::path::{VirtualPath, fold, is_dropping};
+use crate::domain::path::{VirtualPath, is_dropping};
 use crate::domain::refusal::Refusal;
-use crate::domain::time::Timestamp;
 use crate::store::entries::{self, EntryRow};
 use crate::store::uploads::{self, UploadRow};
-use crate::store::{self, orders, unsigned};
+use crate::store::{orders, unsigned};
 
 /// Looks at a name before giving up because others change it all the time.
 const TRIES: u32 = 5;
@@ -340,52 +340,6 @@ impl Session {
             quota: self.settings().quota_bytes,
         }
     }
-
-    fn new_row(
-        &self,
-        id: &Id,
-        spot: &Spot,
-        (path, ticket_no): (String, String),
-        declared: Option<u64>,
-    ) -> UploadRow {
-        let now = self.app.now().0;
-        UploadRow {
-            id: id.to_string(),
-            entry_id: String::new(),
-            client_no: self.client_no.clone(),
-            username: self.account.to_string(),
-            project_no: spot.project.project_no.clone(),
-            ticket_no,
-            path,
-            version: 1,
-            state: "receiving".to_owned(),
-            size: 0,
-            sha256: String::new(),
-            declared_size: declared.map_or(-1, store::big),
-            reserved: self.settings().quota_bytes.and(declared).map_or(0, store::big),
-            mtime: 0,
-            verdict: String::new(),
-            signature: String::new(),
-            reason: String::new(),
-            scanner: String::new(),
-            waived_by: String::new(),
-            repeat_of: String::new(),
-            protocol: self.protocol.to_owned(),
-            peer: self.peer.to_string(),
-            node: self.app.node.to_string(),
-            scan_attempts: 0,
-            scan_next: 0,
-            started: now,
-            completed: 0,
-            released: 0,
-            delivered: 0,
-            content: "kept".to_owned(),
-            told_pending: 0,
-            md5: String::new(),
-            created: now,
-            updated: now,
-        }
-    }
 }
 
 enum Plan {
@@ -399,58 +353,6 @@ fn base_of(row: &UploadRow) -> Result<Plan, Refusal> {
     }
     let base = Id::parse(&row.id).map_or(Base::None, Base::Version);
     Ok(Plan::New(base, unsigned(row.size)))
-}
-
-/// Writes the upload down: name and version. Its start stands on the row and needs no event.
-async fn register(
-    app: &App,
-    mut row: UploadRow,
-    spot: &Spot,
-    found: Option<EntryRow>,
-) -> store::Result<Option<i64>> {
-    let now = Timestamp(row.started);
-    let name = match found {
-        Some(entry) => {
-            row.entry_id = entry.id;
-            entries::take_version_step(&row.entry_id, &row.id, &entry.current_upload, now)
-        }
-        None => {
-            let entry = new_entry(app, spot, &row.id, now);
-            let step = entries::insert_step(&entry);
-            row.entry_id = entry.id;
-            step
-        }
-    };
-    let done = app.store.run(vec![name, uploads::insert_step(&row)]).await?;
-    // Without its name (another session was faster, or deleted it) the upload was not written either.
-    let version = uploads::returned_version(done.get(1))?;
-    tracing::debug!(
-        upload = row.id,
-        path = row.path,
-        account = row.username,
-        ?version,
-        "upload started"
-    );
-    Ok(version)
-}
-
-fn new_entry(app: &App, spot: &Spot, upload: &str, now: Timestamp) -> EntryRow {
-    EntryRow {
-        id: app.new_id().to_string(),
-        project_id: spot.project.id.clone(),
-        parent: spot.parent.clone(),
-        name: spot.name.to_string(),
-        name_key: fold(spot.name.as_str()),
-        kind: "file".to_owned(),
-        is_temporary: store::flag(is_temporary(app, spot.name.as_str())),
-        released_upload: String::new(),
-        released_version: 0,
-        current_upload: upload.to_owned(),
-        last_version: 1,
-        mtime: now.0,
-        created: now.0,
-        updated: now.0,
-    }
 }
 
 /// The ticket of a file: the folder it lies in, or the one its name speaks of (spec section 6).
