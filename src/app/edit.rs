@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::origin::event_of;
+use super::rename::newest_id;
 use super::session::Session;
 use super::settle::{self, Settled};
 use super::tree::{Place, Spot, is_upload_area};
@@ -130,11 +131,7 @@ impl Session {
             Err(Refusal::ReadOnly) => return Ok(()),
             Err(other) => return Err(other),
         };
-        let upload = if entry.current_upload.is_empty() {
-            &entry.released_upload
-        } else {
-            &entry.current_upload
-        };
+        let upload = newest_id(&entry);
         let kept = async {
             let mut tx = self.app.store.write().await?;
             uploads::set_mtime(tx.db(), upload, mtime.0).await?;

@@ -149,7 +149,8 @@ impl App {
     ) -> Result<Publication, Refused> {
         let names = found.path.split('/').map(Name::parse).collect::<Result<Vec<_>, _>>();
         let names = names.map_err(|error| Refused::Because(error.english()))?;
-        if found.path.len() > PATH_BYTES {
+        let shown = format!("/{}/{}/{}", channel.project.folder, channel.folder, found.path);
+        if shown.len() > PATH_BYTES {
             return because(NameError::TooDeep.english());
         }
         let Some((name, above)) = names.split_last() else { return because("the path is empty") };

@@ -8,7 +8,7 @@ use super::settle::{self, Settled};
 use super::tree::{Spot, is_temporary};
 use super::{mirror, receive};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::path::{VirtualPath, fold, is_dropping};
+use crate::domain::path::{NameError, PATH_BYTES, PATH_SEGMENTS, VirtualPath, fold, is_dropping};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::upload::{DeliveryState, UploadState};
@@ -17,12 +17,16 @@ use crate::store::entries::{self, EntryRow};
 use crate::store::uploads::{self, UploadRow};
 use crate::store::{self, WriteTx, deliveries, events, orders};
 
+/// At a rename that PostgreSQL gives up for another transaction.
+const ATTEMPTS: u32 = 5;
+
 impl Session {
     /// Renames or moves a file or folder inside the upload folder of one project. Onto an existing file it makes a
     /// new version of that (spec section 7).
     ///
     /// # Errors
-    /// `AlreadyExists` when a folder is in the way, `OtherProject`, `ReadOnly`.
+    /// `AlreadyExists` when a folder is in the way, `OtherProject`, `ReadOnly`, `BadName` when something in a folder would
+    /// lie too deep.
     pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Result<(), Refusal> {
         if let Some(size) = self.dropping_size(from) {
             // A dropped file under another name of that kind is still nothing; under a real name it would be missed.
@@ -64,10 +68,22 @@ impl Session {
             return Err(Refusal::AlreadyExists);
         }
         let paths = (receive::path_in_project(from), receive::path_in_project(to));
+        if entry.is_folder() {
+            self.check_below(&spot.project, (&paths.0, to)).await?;
+        }
         let renaming = Renaming { session: self, entry, target, paths };
-        let renamed = match there {
-            Some(there) => renaming.onto(&there).await,
-            None => renaming.to_new_name().await,
+        let mut attempt = 1u32;
+        let renamed = loop {
+            let renamed = match &there {
+                Some(there) => renaming.onto(there).await,
+                None => renaming.to_new_name().await,
+            };
+            match renamed {
+                Err(error) if store::is_contended(&error) && attempt < ATTEMPTS => {
+                    attempt = attempt.saturating_add(1);
+                }
+                ended => break ended,
+            }
         };
         self.app.recent.folders.clear();
         match renamed {
@@ -76,6 +92,23 @@ impl Session {
             Err(e) if store::is_duplicate(&e) => Err(Refusal::AlreadyExists),
             Err(e) => Err(self.internal("rename", &e)),
         }
+    }
+
+    /// What lies in a folder must be within the limits of paths at its new place too, or nobody could reach it any more.
+    async fn check_below(
+        &self,
+        project: &orders::ProjectRow,
+        (from, to): (&str, &VirtualPath),
+    ) -> Result<(), Refusal> {
+        let db = self.app.store.db();
+        let below = uploads::longest_below(db, &project.project_no, from).await;
+        let (bytes, folders) = below.map_err(|e| self.internal("look below a folder", &e))?;
+        let bytes = to.to_string().len().saturating_add(bytes);
+        let segments = to.segments().len().saturating_add(folders);
+        if bytes > PATH_BYTES || segments > PATH_SEGMENTS {
+            return Err(Refusal::BadName(NameError::TooDeep));
+        }
+        Ok(())
     }
 }
 
@@ -245,7 +278,7 @@ impl Renaming<'_> {
 }
 
 /// The version that a name waits for, else the one that it shows.
-fn newest_id(entry: &EntryRow) -> &str {
+pub(super) fn newest_id(entry: &EntryRow) -> &str {
     if entry.current_upload.is_empty() { &entry.released_upload } else { &entry.current_upload }
 }
 

@@ -520,6 +520,28 @@ pub async fn rename_paths(db: impl Db<'_>, project_no: &str, old: &str, new: &st
     Ok(done.rows_affected())
 }
 
+/// How far below a folder its files reach: the most bytes, and the most names, of a path behind the folder's own.
+pub async fn longest_below(
+    db: impl Db<'_>,
+    project_no: &str,
+    folder: &str,
+) -> Result<(usize, usize)> {
+    let below = format!("{folder}/");
+    let row = sqlx::query(
+        "SELECT CAST(COALESCE(MAX(OCTET_LENGTH(path)), 0) AS BIGINT), \
+         CAST(COALESCE(MAX(LENGTH(path) - LENGTH(REPLACE(path, '/', ''))), 0) AS BIGINT) \
+         FROM uploads WHERE project_no = $1 AND state <> 'deleted' AND SUBSTR(path, 1, CAST($2 AS INTEGER)) = $3",
+    )
+    .bind(project_no)
+    .bind(i64::try_from(below.chars().count()).unwrap_or(0))
+    .bind(&below)
+    .fetch_one(db)
+    .await?;
+    let (bytes, slashes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let behind = |all: i64, own: usize| usize::try_from(all).unwrap_or(0).saturating_sub(own);
+    Ok((behind(bytes, folder.len()), behind(slashes, folder.matches('/').count())))
+}
+
 /// How many uploads of a client are not finished or not delivered.
 pub async fn open_of_client(db: impl Db<'_>, client_no: &str) -> Result<i64> {
     let row = sqlx::query(

@@ -334,7 +334,8 @@ fn the_longest_path_goes_the_whole_way_on_postgresql() {
     batch += &format!("put a.pdf {long}.pdf\n");
     portal.sftp(&batch).well();
     let batch = batch.replace("mkdir", "-mkdir").replace(&long, &format!("{long}a"));
-    portal.sftp(&batch).badly();
+    let said = portal.sftp(&batch).badly();
+    assert!(said.err.contains("2048"), "{said:?}");
     eventually("it is delivered", || !portal.hotfolder_files().is_empty());
     assert_eq!(std::fs::read(&portal.hotfolder_files()[0]).unwrap(), b"%PDF far down");
 }
@@ -377,7 +378,7 @@ fn of_two_transactions_that_wait_for_each_other_both_come_through() {
 #[test]
 fn renames_beside_verdicts_do_not_lock_each_other_out_on_postgresql() {
     let url = fresh_postgres();
-    let portal = Setup::new()
+    let mut portal = Setup::new()
         .set("database", "url", &format!("\"{url}\""))
         .set("scan", "answer_within", "\"0s\"")
         .start("pg-rename");
@@ -403,5 +404,7 @@ fn renames_beside_verdicts_do_not_lock_each_other_out_on_postgresql() {
     for n in 0..100 {
         assert_eq!(portal.until_delivered(&format!("{n}.pdf")), format!("content {n}").as_bytes());
     }
+    // PostgreSQL counts a connection's deadlocks at its end at the latest.
+    portal.stop();
     assert_eq!(deadlocks(&url), 0);
 }

@@ -178,6 +178,21 @@ fn a_foreign_clients_tree_cannot_be_seen() {
 }
 
 #[test]
+fn a_folder_moves_nowhere_where_its_files_would_be_out_of_reach() {
+    let portal = Setup::new().without_scanner().start("deep");
+    std::fs::write(portal.file("a.pdf"), b"%PDF far down").unwrap();
+    let (a, b) = ("a".repeat(200), "b".repeat(200));
+    let down = |name: &str, times: usize| format!("mkdir {name}\ncd {name}\n").repeat(times);
+    let batch = format!("cd {IN}\n{}put a.pdf\ncd {IN}\n{}", down(&a, 8), down(&b, 4));
+    portal.sftp(&batch).well();
+    let said = portal.sftp(&format!("rename {IN}/{a} {IN}/{b}/{b}/{b}/{b}/x\n")).badly();
+    assert!(said.err.contains("2048"), "{said:?}");
+    let again = format!("{}get a.pdf back.pdf\n", format!("cd {a}\n").repeat(7));
+    portal.sftp(&format!("rename {IN}/{a} {IN}/{b}/x\ncd {IN}/{b}/x\n{again}")).well();
+    assert_eq!(std::fs::read(portal.file("back.pdf")).unwrap(), b"%PDF far down");
+}
+
+#[test]
 fn subfolders_renames_and_deletes_are_followed() {
     let portal = Setup::new().set("hotfolder", "delivery_delay", "\"1500ms\"").start("renames");
     std::fs::create_dir_all(portal.file("ordner/tief")).unwrap();
