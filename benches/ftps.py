@@ -358,12 +358,13 @@ def main():
         servers = [portal, Vsftpd(base, certificate), Proftpd(base, certificate)]
         for server in servers:
             at_exit.callback(server.stop)
+        # First: later the database's own cache, of a bounded size, grows with its rows.
+        if options.only in (None, "memory"):
+            memory(portal, base, options)
         if options.only in (None, "big"):
             big(servers, base, options)
         if options.only in (None, "small"):
             small(servers, base, options)
-        if options.only in (None, "memory"):
-            memory(portal, base, options)
 
 
 if __name__ == "__main__":
