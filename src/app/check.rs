@@ -130,12 +130,11 @@ impl App {
         let dir = &self.config.hooks.dir;
         let (mut count, mut checks) = (0usize, Vec::new());
         for kind in EventKind::HOOKABLE.iter().copied() {
-            let names = match hook_programs::programs(dir, kind).await {
+            let names = match self.hooks_for(kind).await {
                 Ok(names) => names,
                 Err(error) => {
                     let place = dir.join(kind.as_str()).display().to_string();
-                    let remedy =
-                        "make it readable for the service user; what follows from events waits";
+                    let remedy = "make it readable for the service user; until then its hooks wait";
                     checks.push(Check::failed("hook", format!("{place}: {error}"), remedy));
                     continue;
                 }

@@ -2,6 +2,7 @@
 //! the order of their commits, and one transaction moves a mark over them and writes down everything that follows. So
 //! nothing follows twice, and nothing is lost.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::work::Work;
-use super::{App, batches, data_mails, hook_programs, job_tickets, views};
+use super::{App, batches, data_mails, job_tickets, views};
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::steps;
@@ -104,11 +105,19 @@ impl App {
     /// The hooks and webhooks that these events call, with what they are given.
     async fn calls_for<'a>(&self, rows: &'a [EventRow]) -> store::Result<Vec<Call<'a>>> {
         let mut calls = Vec::new();
+        let mut known: HashMap<&str, Vec<String>> = HashMap::new();
         for row in rows {
             let kind =
                 EventKind::parse(&row.kind).filter(|kind| EventKind::HOOKABLE.contains(kind));
             let Some(kind) = kind else { continue };
-            let programs = hook_programs::targets(&self.config.hooks.dir, kind).await;
+            let programs = match known.get(kind.as_str()) {
+                Some(programs) => programs.clone(),
+                None => {
+                    let programs = self.hook_targets(kind).await;
+                    known.insert(kind.as_str(), programs.clone());
+                    programs
+                }
+            };
             let webhooks =
                 self.config.webhooks.iter().filter(|webhook| webhook.events.contains(&kind));
             let urls: Vec<String> = webhooks.map(|webhook| webhook.url.clone()).collect();

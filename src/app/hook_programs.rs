@@ -16,6 +16,9 @@ use crate::vault;
 
 /// At shutdown a hook may end by itself for this long; then it is run again at the next start.
 const LAST_WAIT: Duration = Duration::from_secs(20);
+/// Hooks may lie on a share; one that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(3);
+const SILENT: &str = "the folder of hooks does not answer";
 
 /// Where hooks work; emptied at start.
 fn folders_dir(app: &App) -> PathBuf {
@@ -55,12 +58,34 @@ pub(super) fn outcome_of(app: &App, ended: Ended) -> Outcome {
 }
 
 /// Why a program was not run.
+#[derive(Debug)]
 pub(super) enum Unfit {
     Gone,
     NotNow(String),
 }
 
 impl App {
+    /// The executables of an event, in name order.
+    ///
+    /// # Errors
+    /// A folder that is there and cannot be read now.
+    pub(super) async fn hooks_for(&self, kind: EventKind) -> std::io::Result<Vec<String>> {
+        let dir = self.config.hooks.dir.join(kind.as_str());
+        let listed = self.looks.hooks.take(PATIENCE, move || programs_in(&dir)).await;
+        listed.unwrap_or_else(|| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, SILENT)))
+    }
+
+    /// What runs for an event: `EVENT/NAME` of each executable. Of a folder that cannot be read now, `EVENT/`: a run that
+    /// finds them later, so that what else follows from the event (mails, tickets) does not wait.
+    pub(super) async fn hook_targets(&self, kind: EventKind) -> Vec<String> {
+        let event = kind.as_str();
+        match self.hooks_for(kind).await {
+            Ok(names) => names.into_iter().map(|name| format!("{event}/{name}")).collect(),
+            // The run tells of the reason.
+            Err(_unreadable) => vec![format!("{event}/")],
+        }
+    }
+
     /// Runs one executable with an event.
     pub(super) async fn run_program(
         self: &Arc<Self>,
@@ -68,14 +93,10 @@ impl App {
         payload: &str,
         attempt: u32,
     ) -> Result<Ended, Unfit> {
-        match std::fs::metadata(path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Unfit::Gone),
-            Err(error) => return Err(Unfit::NotNow(error.to_string())),
-        }
-        if let Some(reason) = unsafe_reason(path, &self.config.hooks.dir) {
-            return Err(Unfit::NotNow(reason));
-        }
+        let (path, hooks_dir) = (path.to_owned(), self.config.hooks.dir.clone());
+        let look = move || fit(&path, &hooks_dir);
+        let looked = self.looks.hook.take(PATIENCE, look).await;
+        let path = looked.unwrap_or_else(|| Err(Unfit::NotNow(SILENT.to_owned())))?;
         let event: Value = serde_json::from_str(payload).unwrap_or_default();
         let id = event.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let (above, name) = (folders_dir(self), format!("{id}.{attempt}"));
@@ -85,7 +106,7 @@ impl App {
         ready.map_err(|error| Unfit::NotNow(format!("its working folder: {error}")))?;
         let hooks_dir = self.config.hooks.dir.clone();
         let program = Program {
-            path: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+            path,
             environment: environment(&event, &dir, &hooks_dir, attempt),
             dir: dir.clone(),
             input: payload.as_bytes().to_vec(),
@@ -109,8 +130,9 @@ impl App {
             let all: Vec<&str> = EventKind::HOOKABLE.iter().map(|kind| kind.as_str()).collect();
             return because(format!("{event} is none of {}", all.join(", ")));
         };
-        let dir = self.config.hooks.dir.clone();
-        let programs = programs(&dir, kind)
+        let dir = &self.config.hooks.dir;
+        let programs = self
+            .hooks_for(kind)
             .await
             .map_err(|error| Refused::Because(format!("{}: {error}", dir.join(event).display())))?;
         if programs.is_empty() {
@@ -170,46 +192,38 @@ pub struct TestedHook {
     pub ms: u128,
 }
 
-/// What runs for an event: `EVENT/NAME` of each executable. Of a folder that cannot be read now, `EVENT/`: a run that finds
-/// them later, so that what else follows from the event (mails, tickets) does not wait.
-pub(super) async fn targets(dir: &Path, kind: EventKind) -> Vec<String> {
-    let event = kind.as_str();
-    match programs(dir, kind).await {
-        Ok(names) => names.into_iter().map(|name| format!("{event}/{name}")).collect(),
-        // The run tells of the reason.
-        Err(_unreadable) => vec![format!("{event}/")],
-    }
-}
-
 /// The event of a run that has yet to find its executables.
 pub(super) fn unread(target: &str) -> Option<EventKind> {
     EventKind::parse(target.strip_suffix('/')?)
 }
 
-/// The executables of an event, in name order. What editors and package managers leave is none.
-///
-/// # Errors
-/// A folder that is there and cannot be read now.
-pub(super) async fn programs(dir: &Path, kind: EventKind) -> std::io::Result<Vec<String>> {
-    let dir = dir.join(kind.as_str());
-    let listed = super::blocking(move || {
-        let mut names = Vec::new();
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if is_no_folder(&error) => return Ok(names),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if is_hook_name(&name) && is_executable(&entry.path())? {
-                names.push(name);
-            }
+/// The executables in an event's folder, in name order. What editors and package managers leave is none.
+fn programs_in(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if is_no_folder(&error) => return Ok(names),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_hook_name(&name) && is_executable(&entry.path())? {
+            names.push(name);
         }
-        names.sort();
-        Ok(names)
-    });
-    listed.await
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Where a program lies that may be run now.
+fn fit(path: &Path, hooks_dir: &Path) -> Result<PathBuf, Unfit> {
+    let canonical = match path.canonicalize() {
+        Ok(canonical) => canonical,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Unfit::Gone),
+        Err(error) => return Err(Unfit::NotNow(error.to_string())),
+    };
+    unsafe_reason(path, hooks_dir).map_or(Ok(canonical), |reason| Err(Unfit::NotNow(reason)))
 }
 
 /// A link that leads nowhere is none; what cannot be looked at may be one.

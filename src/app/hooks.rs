@@ -263,7 +263,7 @@ async fn call_webhook(app: &App, row: &HookRunRow) -> Outcome {
 /// Nothing when the server's stop cut it short.
 async fn run_hook(app: &Arc<App>, row: &HookRunRow) -> Option<Outcome> {
     if let Some(kind) = hook_programs::unread(&row.target) {
-        return Some(match hook_programs::programs(&app.config.hooks.dir, kind).await {
+        return Some(match app.hooks_for(kind).await {
             // In the middle of being mended, say: hooks that an event had are not forgotten on one look.
             Ok(names) if names.is_empty() => {
                 let error = "the folder could not be read, and holds no hooks now".to_owned();

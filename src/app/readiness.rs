@@ -1,6 +1,7 @@
 //! Whether everything is there that the service cannot do without: looked at when someone asks.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::App;
+use super::hook_programs::Unfit;
 
 /// A disk or share that takes longer is not ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,7 +25,7 @@ pub struct Readiness {
 /// A look that may hang for ever, on a share whose server is gone. There is one at a time, so that whoever asks again and
 /// again takes one thread of the blocking pool and not, in the end, all.
 #[derive(Debug)]
-struct Look<T>(Mutex<Option<JoinHandle<T>>>);
+pub(super) struct Look<T>(Mutex<Option<JoinHandle<T>>>);
 
 impl<T> Default for Look<T> {
     fn default() -> Self {
@@ -33,7 +35,7 @@ impl<T> Default for Look<T> {
 
 impl<T: Send + 'static> Look<T> {
     /// Nothing when this look, or one before it, does not come to an end.
-    async fn take(
+    pub(super) async fn take(
         &self,
         patience: Duration,
         look: impl FnOnce() -> T + Send + 'static,
@@ -59,6 +61,8 @@ pub struct Looks {
     hotfolder: Look<Option<String>>,
     /// Without writing.
     glance: Look<(io::Result<u64>, Option<String>)>,
+    pub(super) hooks: Look<io::Result<Vec<String>>>,
+    pub(super) hook: Look<Result<PathBuf, Unfit>>,
 }
 
 impl App {

@@ -1,6 +1,7 @@
 //! Shares as print shops have them: they hang, they lose answers, they fail in the middle, they are NTFS.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -116,6 +117,39 @@ fn a_share_that_hangs_in_the_middle_holds_up_no_customer_and_all_arrives_in_orde
         let content = std::fs::read_to_string(share.real(&name)).unwrap();
         assert_eq!(content, format!("version {n}"), "{name}");
     }
+}
+
+#[test]
+fn hooks_on_a_share_that_hangs_hold_up_no_customer_and_no_mail() {
+    let share = Share::start();
+    let dir = format!("\"{}\"", share.root().display());
+    let portal = Setup::new()
+        .set("hooks", "dir", &dir)
+        .set("batch", "quiet", "\"2s\"")
+        .start("hanginghooks");
+    let real = |name: &str| share.dir.path().join("real").join(name);
+    let note = "#!/bin/sh\necho \"$PTPORTAL_PATH\" >> \"$PTPORTAL_HOOKS_DIR/seen\"\n";
+    std::fs::create_dir(real("upload.delivered")).unwrap();
+    std::fs::write(real("upload.delivered/note"), note).unwrap();
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(real("upload.delivered/note"), executable).unwrap();
+    let seen = |lines: usize| {
+        std::fs::read_to_string(real("seen")).is_ok_and(|text| text.lines().count() == lines)
+    };
+    put(&portal, "vorher.bin", b"before");
+    eventually("its hook has run", || seen(1));
+    eventually("its mail is queued", || portal.events("mail.queued").len() == 1);
+    share.signal("-STOP");
+    for n in 0..3 {
+        put(&portal, &format!("{n}.bin"), format!("file {n}").as_bytes());
+    }
+    eventually("the mail about them is queued all the same", || {
+        portal.events("mail.queued").len() == 2
+    });
+    portal.set_password(PASSWORD);
+    portal.curl_ftps(&format!("{IN}/"), &[]).well();
+    share.signal("-CONT");
+    eventually("each hook has run once", || seen(4));
 }
 
 #[test]
