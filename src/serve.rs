@@ -92,6 +92,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         links_wake: Notify::new(),
         hooks_wake: Notify::new(),
         looks: crate::app::readiness::Looks::default(),
+        hook_looks: crate::app::hook_programs::HookLooks::default(),
         rates: crate::app::rates::Rates::default(),
         publishing: crate::app::publication::Running::default(),
         retention_wake: Notify::new(),

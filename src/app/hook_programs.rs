@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::App;
 use super::clients::{Refused, because, missing};
+use super::hanging::Look;
 use super::hooks::Outcome;
 use crate::domain::event::EventKind;
 use crate::process::{self, Ended, Program, Status};
@@ -57,6 +58,13 @@ pub(super) fn outcome_of(app: &App, ended: Ended) -> Outcome {
     Outcome::Again { error, output }
 }
 
+/// The looks at the folder of hooks.
+#[derive(Debug, Default)]
+pub struct HookLooks {
+    names: Look<std::io::Result<Vec<String>>>,
+    program: Look<Result<PathBuf, Unfit>>,
+}
+
 /// Why a program was not run.
 #[derive(Debug)]
 pub(super) enum Unfit {
@@ -71,7 +79,7 @@ impl App {
     /// A folder that is there and cannot be read now.
     pub(super) async fn hooks_for(&self, kind: EventKind) -> std::io::Result<Vec<String>> {
         let dir = self.config.hooks.dir.join(kind.as_str());
-        let listed = self.looks.hooks.take(PATIENCE, move || programs_in(&dir)).await;
+        let listed = self.hook_looks.names.take(PATIENCE, move || programs_in(&dir)).await;
         listed.unwrap_or_else(|| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, SILENT)))
     }
 
@@ -95,7 +103,7 @@ impl App {
     ) -> Result<Ended, Unfit> {
         let (path, hooks_dir) = (path.to_owned(), self.config.hooks.dir.clone());
         let look = move || fit(&path, &hooks_dir);
-        let looked = self.looks.hook.take(PATIENCE, look).await;
+        let looked = self.hook_looks.program.take(PATIENCE, look).await;
         let path = looked.unwrap_or_else(|| Err(Unfit::NotNow(SILENT.to_owned())))?;
         let event: Value = serde_json::from_str(payload).unwrap_or_default();
         let id = event.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();

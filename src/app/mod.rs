@@ -19,6 +19,7 @@ pub mod follow;
 pub mod fsck;
 pub mod gauges;
 pub mod hand_on;
+mod hanging;
 pub mod hook_programs;
 pub mod hooks;
 pub mod import_folder;
@@ -145,6 +146,7 @@ pub struct App {
     pub hooks_wake: Notify,
     /// How fast accounts may send and fetch.
     pub looks: readiness::Looks,
+    pub hook_looks: hook_programs::HookLooks,
     pub rates: rates::Rates,
     /// Files of staff that are being taken over here.
     pub publishing: publication::Running,

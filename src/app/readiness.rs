@@ -1,15 +1,11 @@
 //! Whether everything is there that the service cannot do without: looked at when someone asks.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
-
 use super::App;
-use super::hook_programs::Unfit;
+use super::hanging::Look;
 
 /// A disk or share that takes longer is not ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,38 +18,6 @@ pub struct Readiness {
     pub problem: Option<String>,
 }
 
-/// A look that may hang for ever, on a share whose server is gone. There is one at a time, so that whoever asks again and
-/// again takes one thread of the blocking pool and not, in the end, all.
-#[derive(Debug)]
-pub(super) struct Look<T>(Mutex<Option<JoinHandle<T>>>);
-
-impl<T> Default for Look<T> {
-    fn default() -> Self {
-        Self(Mutex::new(None))
-    }
-}
-
-impl<T: Send + 'static> Look<T> {
-    /// Nothing when this look, or one before it, does not come to an end.
-    pub(super) async fn take(
-        &self,
-        patience: Duration,
-        look: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let looked = tokio::time::timeout(patience, async {
-            let mut running = self.0.lock().await;
-            if let Some(earlier) = running.as_mut() {
-                earlier.await.ok();
-                *running = None;
-            }
-            let done = running.insert(tokio::task::spawn_blocking(look)).await.ok();
-            *running = None;
-            done
-        });
-        looked.await.ok().flatten()
-    }
-}
-
 /// The looks of one process.
 #[derive(Debug, Default)]
 pub struct Looks {
@@ -61,8 +25,6 @@ pub struct Looks {
     hotfolder: Look<Option<String>>,
     /// Without writing.
     glance: Look<(io::Result<u64>, Option<String>)>,
-    pub(super) hooks: Look<io::Result<Vec<String>>>,
-    pub(super) hook: Look<Result<PathBuf, Unfit>>,
 }
 
 impl App {
