@@ -98,6 +98,7 @@ pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Arc<App>> {
         retention_wake: Notify::new(),
         caller: Caller::new()?,
         guard_wake: Notify::new(),
+        runtime: tokio::runtime::Handle::current(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         limits: RwLock::new(Arc::new(config.limits.clone())),

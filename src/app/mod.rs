@@ -82,6 +82,7 @@ pub mod writers;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -156,6 +157,8 @@ pub struct App {
     pub caller: Caller,
     /// Bans have changed.
     pub guard_wake: Notify,
+    /// That of `main`, whose workers may block for a moment.
+    pub runtime: Handle,
     /// Every background task; shutdown waits for them.
     pub tasks: TaskTracker,
     /// Set once: stop accepting and beginning.
@@ -258,7 +261,7 @@ pub(crate) async fn shielded<T: Send + 'static>(
     app: &App,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Option<T> {
-    app.tasks.spawn(work).await.ok()
+    app.tasks.spawn_on(work, &app.runtime).await.ok()
 }
 
 /// Shares the application with a blocking closure.

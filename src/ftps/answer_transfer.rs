@@ -310,7 +310,16 @@ where
     F: Future<Output = Reply> + Send + 'static,
 {
     let (abort, progress) = (opening.abort.clone(), Arc::clone(&opening.progress));
-    Transfer { opening: Reply::new(150, text), running: Box::pin(run(opening)), abort, progress }
+    let (place, tasks) = (opening.pending.place(), opening.front.app.tasks.clone());
+    let work = run(opening);
+    // Where its data connection is.
+    let running = async move {
+        let ended = place.spawn(&tasks, work).await;
+        ended.unwrap_or_else(|_| {
+            Reply::new(451, "An error happened on the server; try again later.")
+        })
+    };
+    Transfer { opening: Reply::new(150, text), running: Box::pin(running), abort, progress }
 }
 
 fn listing_transfer(

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Front;
+use super::lanes::Place;
 use super::passive::Passive;
 use super::reply::Reply;
 use super::tls::{self, DataStream};
@@ -107,6 +108,7 @@ impl Cut {
 /// it, because some (curl) speak before they send the transfer command and wait for the answer. Dropping it closes all.
 pub(super) struct Pending {
     port: u16,
+    place: Arc<Place>,
     connected: CancellationToken,
     coming: AbortOnDropHandle<Result<DataStream, Reply>>,
 }
@@ -119,11 +121,12 @@ impl Pending {
         passive: Passive,
         client: IpAddr,
     ) -> Self {
+        let place = front.lanes.place();
         let port = passive.port();
         let connected = CancellationToken::new();
         let noticed = connected.clone();
         let app = Arc::clone(&front.app);
-        let coming = front.app.tasks.spawn(async move {
+        let coming = place.spawn(&front.app.tasks, async move {
             let trusted = &app.config.web.trusted_proxies;
             let stream = passive.accept(client, trusted).await.map_err(|error| {
                 tracing::debug!(%error, peer = %client, "no data connection");
@@ -135,11 +138,15 @@ impl Pending {
                 no_tls()
             })
         });
-        Self { port, connected, coming: AbortOnDropHandle::new(coming) }
+        Self { port, place: Arc::new(place), connected, coming }
     }
 
     pub(super) const fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
     }
 
     /// The time for it counts from the transfer command on.

@@ -1,7 +1,7 @@
 //! FRONT FTPS: explicit and implicit TLS on the same `Session` calls as SFTP (spec section 10).
 //!
 //! `line`, `command`, `phase`, `reply` and `facts` are pure; `client` owns a session's state in one task; `transfer`
-//! is the future that runs beside it.
+//! is the future that runs beside it, on one of the `lanes`.
 
 mod answer;
 mod answer_transfer;
@@ -10,6 +10,7 @@ pub mod command;
 mod control;
 mod data;
 mod facts;
+mod lanes;
 pub mod line;
 mod listing;
 mod passive;
@@ -28,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use self::client::Client;
+use self::lanes::Lanes;
 use self::tls::Tls;
 use crate::app::App;
 use crate::certificate::Certificate;
@@ -42,6 +44,7 @@ struct Front {
     app: Arc<App>,
     guard: Arc<Guard>,
     tls: Tls,
+    lanes: Lanes,
     /// How long an end of data may be taken back.
     sure_after: Duration,
     /// Places for connections that only wait for their peer's end.
@@ -71,7 +74,7 @@ pub async fn bind(app: &App) -> anyhow::Result<Option<Listeners>> {
 /// Serves FTPS on the listeners until shutdown.
 ///
 /// # Errors
-/// When TLS cannot be set up.
+/// When TLS cannot be set up, or no thread be started.
 pub fn serve(
     app: &Arc<App>,
     guard: &Arc<Guard>,
@@ -80,12 +83,14 @@ pub fn serve(
 ) -> anyhow::Result<()> {
     let Listeners { explicit, implicit } = listeners;
     let tls = Tls::new(certificate)?;
+    let lanes = Lanes::start()?;
     let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
     let sure_after = sure_after();
     let front = Arc::new(Front {
         app: Arc::clone(app),
         guard: Arc::clone(guard),
         tls,
+        lanes,
         sure_after,
         lingering,
     });

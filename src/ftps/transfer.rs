@@ -17,7 +17,7 @@ use crate::domain::refusal::Refusal;
 
 /// Taken from a client at once: at first, and from whoever fills that.
 const UPLOAD_PIECE: usize = 64 * 1024;
-const UPLOAD_PIECE_MAX: usize = 1024 * 1024;
+const UPLOAD_PIECE_MAX: usize = 256 * 1024;
 const DOWNLOAD_PIECE: usize = 256 * 1024;
 
 /// An upload that may begin.
