@@ -18,6 +18,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const RESERVE: u64 = 64;
 /// A peer that vanished is noticed by TCP itself.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Bytes of a connection that the kernel holds and has not sent. Of more the peer's end pays: on one machine a download
+/// takes a sixth longer.
+const UNSENT_MAX: u32 = 128 * 1024;
 
 /// Opens listeners; `key` is the configuration's.
 ///
@@ -83,9 +86,10 @@ fn is_in_reserve(stream: &TcpStream) -> bool {
     limit.is_some_and(|limit| number.saturating_add(RESERVE) >= limit)
 }
 
-/// Small answers go out at once, and a peer that vanished is noticed.
+/// Small answers go out at once, a slow reader keeps little of the kernel's memory, and a peer that vanished is noticed.
 pub fn prepare(stream: &TcpStream) {
     let prepared = stream.set_nodelay(true).and_then(|()| {
+        socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)?;
         sockopt::set_socket_keepalive(stream, true)?;
         sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
         sockopt::set_tcp_keepintvl(stream, KEEPALIVE)?;
