@@ -41,7 +41,7 @@
 //! 3. Exactly once: `app::mirror` records the name before it renames; our own temporary file is the witness.
 //! 4. What a customer names never reaches a disk: names are rows (`app::tree`), content lies under our ids.
 //! 5. A client's pace blocks nobody: the SFTP engine runs in russh's callbacks with paced replies (`sftp::engine`), CLOSE
-//!    is answered from a task; an FTPS session is one task (`ftps::client`) with its transfer beside it (`ftps::lanes`).
+//!    is answered from a task; an FTPS session is one task (`ftps::client`) with its transfer beside it (`ftps::transfer`).
 //! 6. What one protocol forbids the other forbids too: both call [`app::session::Session`], and each turns one
 //!    [`domain::refusal::Refusal`] into its own codes in one table (`sftp::status`, `ftps::reply`).
 //!

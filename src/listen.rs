@@ -89,11 +89,12 @@ fn is_in_reserve(stream: &TcpStream) -> bool {
 /// Small answers go out at once, a slow reader keeps little of the kernel's memory, and a peer that vanished is noticed.
 pub fn prepare(stream: &TcpStream) {
     let prepared = stream.set_nodelay(true).and_then(|()| {
-        socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)?;
         sockopt::set_socket_keepalive(stream, true)?;
         sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
         sockopt::set_tcp_keepintvl(stream, KEEPALIVE)?;
-        Ok(sockopt::set_tcp_keepcnt(stream, 4)?)
+        sockopt::set_tcp_keepcnt(stream, 4)?;
+        // Not every kernel knows it.
+        socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)
     });
     if let Err(error) = prepared {
         tracing::debug!(%error, "options of a socket");

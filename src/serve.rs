@@ -253,7 +253,11 @@ async fn shut_down(app: &Arc<App>) {
     tracing::info!(sessions = app.sessions.len(), uploads = app.writers.len(), "stopping");
     app.stop.cancel();
     app.tasks.close();
-    if tokio::time::timeout(LAST_WAIT, app.tasks.wait()).await.is_err() {
+    let done = tokio::select! {
+        done = tokio::time::timeout(LAST_WAIT, app.tasks.wait()) => done,
+        never = workers::beat_to_the_end(app) => match never {},
+    };
+    if done.is_err() {
         tracing::warn!(
             tasks = app.tasks.len(),
             "some work did not end in time; the next start takes it over"

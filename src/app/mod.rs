@@ -256,7 +256,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Runs something whose bug must not take more with it than itself: None when it panicked.
+/// Runs something whose bug must not take more with it than itself: None when it panicked. On the common runtime, whose
+/// workers may block in place.
 pub(crate) async fn shielded<T: Send + 'static>(
     app: &App,
     work: impl Future<Output = T> + Send + 'static,

@@ -1,5 +1,6 @@
 //! What runs beside the fronts: heartbeat, changes, scanner watch, scan queue, mirror, clearing.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,30 +68,34 @@ async fn beat(app: Arc<App>) {
         }
         // Looked at now and not when the next order comes: a mistake in it is told at once.
         drop(app.client_ini.current());
-        let now = app.now();
-        match nodes::beat(app.store.db(), app.node.as_str(), now).await {
-            Ok(0) => {
-                // Others took us for dead (a long pause): show up again.
-                let host = host_name();
-                let inserted = nodes::insert(
-                    app.store.db(),
-                    app.node.as_str(),
-                    &host,
-                    std::process::id(),
-                    now,
-                )
-                .await;
-                if let Err(error) = app.show_sessions_again().await {
-                    tracing::error!(%error, "the sessions of this server could not be shown again");
-                }
-                tracing::warn!(
-                    again = inserted.is_ok(),
-                    "this server was taken for dead by another"
-                );
+        show_alive(&app).await;
+    }
+}
+
+/// The heartbeat of a server that stops: what still runs must not be taken over by another.
+pub async fn beat_to_the_end(app: &Arc<App>) -> Infallible {
+    loop {
+        tokio::time::sleep(nodes::HEARTBEAT).await;
+        show_alive(app).await;
+    }
+}
+
+async fn show_alive(app: &Arc<App>) {
+    let now = app.now();
+    match nodes::beat(app.store.db(), app.node.as_str(), now).await {
+        Ok(0) => {
+            // Others took us for dead (a long pause): show up again.
+            let host = host_name();
+            let inserted =
+                nodes::insert(app.store.db(), app.node.as_str(), &host, std::process::id(), now)
+                    .await;
+            if let Err(error) = app.show_sessions_again().await {
+                tracing::error!(%error, "the sessions of this server could not be shown again");
             }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the database does not take the heartbeat"),
+            tracing::warn!(again = inserted.is_ok(), "this server was taken for dead by another");
         }
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "the database does not take the heartbeat"),
     }
 }
 

@@ -14,7 +14,7 @@ use super::passive::Passive;
 use super::phase::Once;
 use super::reply::Reply;
 use super::texts;
-use super::transfer::{Store, retrieve, send_listing};
+use super::transfer::{Store, retrieve, send_listing, sent};
 use crate::app::listing::Listing;
 use crate::app::reading::Reader;
 use crate::app::receive::{Create, Incoming, Start, WriteMode};
@@ -226,7 +226,10 @@ impl Client {
         }
         let session = Arc::clone(session);
         let text = format!("Sending {} bytes.", size.saturating_sub(offset));
-        Ok(transfer(&text, opening, |opening| retrieve(session, reader, offset, opening)))
+        let asked = Arc::clone(&session);
+        Ok(transfer(&text, opening, move |opening| {
+            sent(asked, opening, move |opening| retrieve(session, reader, offset, opening))
+        }))
     }
 
     async fn list(
@@ -238,7 +241,12 @@ impl Client {
         let path = told(session, self.path(raw))?;
         let listing = told(session, listing::names_at(session, &path).await)?;
         let now = session.app.now();
-        Ok(listing_transfer(listing, move |listed| listed.long_line(now), opening))
+        Ok(listing_transfer(
+            Arc::clone(session),
+            listing,
+            move |listed| listed.long_line(now),
+            opening,
+        ))
     }
 
     async fn name_list(
@@ -254,7 +262,7 @@ impl Client {
         let folder = folder.unwrap_or_else(VirtualPath::root);
         let prefix = listing::prefix(&self.cwd, raw, &folder);
         let line = move |listed: &Listed| format!("{prefix}{}", listed.name);
-        Ok(listing_transfer(listing, line, opening))
+        Ok(listing_transfer(Arc::clone(session), listing, line, opening))
     }
 
     async fn machine_list(
@@ -272,7 +280,7 @@ impl Client {
         let listing = told(session, session.list(&path).await)?;
         let facts = self.facts;
         let line = move |listed: &Listed| facts.line(&listed.attributes, &listed.name);
-        Ok(listing_transfer(listing, line, opening))
+        Ok(listing_transfer(Arc::clone(session), listing, line, opening))
     }
 }
 
@@ -310,24 +318,18 @@ where
     F: Future<Output = Reply> + Send + 'static,
 {
     let (abort, progress) = (opening.abort.clone(), Arc::clone(&opening.progress));
-    let (place, tasks) = (opening.pending.place(), opening.front.app.tasks.clone());
-    let work = run(opening);
-    // Where its data connection is.
-    let running = async move {
-        let ended = place.spawn(&tasks, work).await;
-        ended.unwrap_or_else(|_| {
-            Reply::new(451, "An error happened on the server; try again later.")
-        })
-    };
-    Transfer { opening: Reply::new(150, text), running: Box::pin(running), abort, progress }
+    Transfer { opening: Reply::new(150, text), running: Box::pin(run(opening)), abort, progress }
 }
 
 fn listing_transfer(
+    session: Arc<Session>,
     listing: Listing,
     line: impl Fn(&Listed) -> String + Send + Sync + 'static,
     opening: Opening,
 ) -> Transfer {
-    transfer("Here comes the listing.", opening, |opening| send_listing(listing, line, opening))
+    transfer("Here comes the listing.", opening, |opening| {
+        sent(session, opening, |opening| send_listing(listing, line, opening))
+    })
 }
 
 /// `a.pdf`, `a (2).pdf`, …

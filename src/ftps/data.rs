@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Front;
-use super::lanes::Place;
 use super::passive::Passive;
 use super::reply::Reply;
+use super::seats::Seat;
 use super::tls::{self, DataStream};
+use crate::domain::refusal::Refusal;
 
 /// After our end of data the peer may take this long for its own.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -108,7 +109,7 @@ impl Cut {
 /// it, because some (curl) speak before they send the transfer command and wait for the answer. Dropping it closes all.
 pub(super) struct Pending {
     port: u16,
-    place: Arc<Place>,
+    seat: Arc<Seat>,
     connected: CancellationToken,
     coming: AbortOnDropHandle<Result<DataStream, Reply>>,
 }
@@ -121,12 +122,12 @@ impl Pending {
         passive: Passive,
         client: IpAddr,
     ) -> Self {
-        let place = front.lanes.place();
+        let seat = front.seats.seat();
         let port = passive.port();
         let connected = CancellationToken::new();
         let noticed = connected.clone();
         let app = Arc::clone(&front.app);
-        let coming = place.spawn(&front.app.tasks, async move {
+        let coming = seat.spawn(&front.app.tasks, async move {
             let trusted = &app.config.web.trusted_proxies;
             let stream = passive.accept(client, trusted).await.map_err(|error| {
                 tracing::debug!(%error, peer = %client, "no data connection");
@@ -138,15 +139,11 @@ impl Pending {
                 no_tls()
             })
         });
-        Self { port, place: Arc::new(place), connected, coming }
+        Self { port, seat: Arc::new(seat), connected, coming }
     }
 
     pub(super) const fn port(&self) -> u16 {
         self.port
-    }
-
-    pub(super) fn place(&self) -> Arc<Place> {
-        Arc::clone(&self.place)
     }
 
     /// The time for it counts from the transfer command on.
@@ -231,6 +228,22 @@ fn poll_available(
 }
 
 impl Opening {
+    /// Runs what moves the bytes where the connection is.
+    ///
+    /// # Errors
+    /// `Internal`, when a bug has ended it.
+    pub(super) async fn on_its_thread<F>(
+        self,
+        work: impl FnOnce(Self) -> F,
+    ) -> Result<F::Output, Refusal>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let (seat, tasks) = (Arc::clone(&self.pending.seat), self.front.app.tasks.clone());
+        let work = work(self);
+        seat.spawn(&tasks, work).await.map_err(|_| Refusal::Internal)
+    }
+
     /// Waits for the client and puts TLS on.
     ///
     /// # Errors
@@ -317,6 +330,12 @@ impl Data {
         }
     }
 
+    /// # Errors
+    /// `Aborted`, when the client has taken the transfer back.
+    pub(super) fn is_wanted(&self) -> Result<(), Cut> {
+        if self.abort.is_cancelled() { Err(Cut::Aborted) } else { Ok(()) }
+    }
+
     /// Waits whether ABOR or the end of the control connection takes the end of data back.
     ///
     /// # Errors
@@ -324,8 +343,7 @@ impl Data {
     pub(super) async fn sure_of_end(&self, ending: Ending) -> Result<(), Cut> {
         let wait = match ending {
             // No sleep at all: the shortest lasts a millisecond.
-            Ending::AsDeclared if self.abort.is_cancelled() => return Err(Cut::Aborted),
-            Ending::AsDeclared => return Ok(()),
+            Ending::AsDeclared => return self.is_wanted(),
             Ending::Announced => self.front.sure_after.saturating_add(self.turnaround.min(WAY_MAX)),
             Ending::Tolerated => SURE_WITHOUT_CLOSE,
         };

@@ -1,7 +1,7 @@
 //! FRONT FTPS: explicit and implicit TLS on the same `Session` calls as SFTP (spec section 10).
 //!
 //! `line`, `command`, `phase`, `reply` and `facts` are pure; `client` owns a session's state in one task; `transfer`
-//! is the future that runs beside it, on one of the `lanes`.
+//! is the future that runs beside it, whose bytes move on a thread of their own (`seats`).
 
 mod answer;
 mod answer_transfer;
@@ -10,12 +10,12 @@ pub mod command;
 mod control;
 mod data;
 mod facts;
-mod lanes;
 pub mod line;
 mod listing;
 mod passive;
 mod phase;
 mod reply;
+mod seats;
 mod texts;
 mod tls;
 mod transfer;
@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use self::client::Client;
-use self::lanes::Lanes;
+use self::seats::Seats;
 use self::tls::Tls;
 use crate::app::App;
 use crate::certificate::Certificate;
@@ -44,7 +44,7 @@ struct Front {
     app: Arc<App>,
     guard: Arc<Guard>,
     tls: Tls,
-    lanes: Lanes,
+    seats: Seats,
     /// How long an end of data may be taken back.
     sure_after: Duration,
     /// Places for connections that only wait for their peer's end.
@@ -83,14 +83,14 @@ pub fn serve(
 ) -> anyhow::Result<()> {
     let Listeners { explicit, implicit } = listeners;
     let tls = Tls::new(certificate)?;
-    let lanes = Lanes::start()?;
+    let seats = Seats::start()?;
     let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
     let sure_after = sure_after();
     let front = Arc::new(Front {
         app: Arc::clone(app),
         guard: Arc::clone(guard),
         tls,
-        lanes,
+        seats,
         sure_after,
         lingering,
     });

@@ -17,7 +17,8 @@ use crate::domain::refusal::Refusal;
 
 /// Taken from a client at once: at first, and from whoever fills that.
 const UPLOAD_PIECE: usize = 64 * 1024;
-const UPLOAD_PIECE_MAX: usize = 256 * 1024;
+/// Those that the upload writes: larger ones fall out of the cache before they are hashed.
+const UPLOAD_PIECE_MAX: usize = 512 * 1024;
 const DOWNLOAD_PIECE: usize = 256 * 1024;
 
 /// An upload that may begin.
@@ -35,20 +36,29 @@ impl Store {
     /// Takes the client's bytes and waits for the verdict.
     pub(super) async fn run(self, opening: Opening) -> Reply {
         let Self { session, incoming, path, offset, present } = self;
-        let data = match opening.open().await {
-            Ok(data) => data,
-            Err(reply) => {
-                incoming.abandon().await;
-                return reply;
-            }
-        };
         match incoming {
-            Incoming::Dropping => count(&session, &path, data).await,
+            Incoming::Dropping => {
+                let asked = Arc::clone(&session);
+                sent(asked, opening, |opening| count(session, path, opening)).await
+            }
             Incoming::Upload(upload) => {
-                receive(session, (*upload, path), (offset, present), data).await
+                receive(session, (*upload, path), (offset, present), opening).await
             }
         }
     }
+}
+
+/// A transfer that is over when its bytes are through.
+pub(super) async fn sent<F>(
+    session: Arc<Session>,
+    opening: Opening,
+    work: impl FnOnce(Opening) -> F,
+) -> Reply
+where
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let ended = opening.on_its_thread(work).await;
+    ended.unwrap_or_else(|bug| refused(&bug, session.language(), session.id.as_str()))
 }
 
 /// Why the bytes of an upload stopped.
@@ -57,23 +67,34 @@ enum Stop {
     Refused(Refusal),
 }
 
+/// An upload whose bytes have come to an end.
+struct Taken {
+    upload: Upload,
+    data: Data,
+    ended: Result<Ending, Stop>,
+}
+
+/// What the end of its bytes means is decided beside the control connection, whose end may take it back.
 async fn receive(
     session: Arc<Session>,
     (upload, path): (Upload, VirtualPath),
-    (offset, present): (u64, u64),
-    mut data: Data,
+    range: (u64, u64),
+    opening: Opening,
 ) -> Reply {
     let language = session.language();
     let reference = upload.origin().id.to_string();
-    let taken = take_bytes(&session, &upload, (offset, present), &mut data).await;
-    let taken = match taken {
-        Ok(ending) => {
-            data.answer_end().await;
-            sure_of_end(&data, &upload, ending).await.map_err(Stop::Cut)
-        }
+    let asked = Arc::clone(&session);
+    let taken = opening.on_its_thread(|opening| take(asked, upload, range, opening)).await;
+    let Taken { upload, data, ended } = match taken {
+        Ok(Ok(taken)) => taken,
+        Ok(Err(reply)) => return reply,
+        Err(bug) => return refused(&bug, language, &reference),
+    };
+    let ended = match ended {
+        Ok(ending) => sure_of_end(&data, &upload, ending).await.map_err(Stop::Cut),
         Err(stop) => Err(stop),
     };
-    match taken {
+    match ended {
         Ok(()) => {
             data.progress.complete();
             drop(data);
@@ -99,6 +120,30 @@ async fn receive(
     }
 }
 
+/// Everything that happens on the data connection.
+///
+/// # Errors
+/// The final reply where there is no connection.
+async fn take(
+    session: Arc<Session>,
+    upload: Upload,
+    range: (u64, u64),
+    opening: Opening,
+) -> Result<Taken, Reply> {
+    let mut data = match opening.open().await {
+        Ok(data) => data,
+        Err(reply) => {
+            upload.abandon().await;
+            return Err(reply);
+        }
+    };
+    let ended = take_bytes(&session, &upload, range, &mut data).await;
+    if ended.is_ok() {
+        data.answer_end().await;
+    }
+    Ok(Taken { upload, data, ended })
+}
+
 /// Waits whether the client takes its end of data back. The disk works meanwhile; what it fails at, the end of the upload
 /// tells.
 async fn sure_of_end(data: &Data, upload: &Upload, ending: Ending) -> Result<(), Cut> {
@@ -106,7 +151,8 @@ async fn sure_of_end(data: &Data, upload: &Upload, ending: Ending) -> Result<(),
         Ending::AsDeclared => data.sure_of_end(ending).await,
         Ending::Announced | Ending::Tolerated => {
             let (sure, _synced) = tokio::join!(data.sure_of_end(ending), upload.sync());
-            sure
+            // The disk may have taken longer.
+            sure.and_then(|()| data.is_wanted())
         }
     }
 }
@@ -170,7 +216,11 @@ fn is_tolerated(session: &Session, upload: &Upload, error: &std::io::Error) -> b
 }
 
 /// `.DS_Store` and its like.
-async fn count(session: &Session, path: &VirtualPath, mut data: Data) -> Reply {
+async fn count(session: Arc<Session>, path: VirtualPath, opening: Opening) -> Reply {
+    let mut data = match opening.open().await {
+        Ok(data) => data,
+        Err(reply) => return reply,
+    };
     let mut buffer = Vec::with_capacity(UPLOAD_PIECE);
     let mut size = 0u64;
     loop {
@@ -184,7 +234,7 @@ async fn count(session: &Session, path: &VirtualPath, mut data: Data) -> Reply {
         buffer.clear();
     }
     data.answer_end().await;
-    session.note_dropping(path, size);
+    session.note_dropping(&path, size);
     Reply::new(226, "Received and dropped.")
 }
 

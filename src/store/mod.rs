@@ -265,6 +265,12 @@ impl Store {
         self.pool.acquire().await?.ping().await
     }
 
+    /// Whether [`Store::close`] was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
     pub async fn close(&self) {
         for own in [&*self.writer, &self.anchor] {
             if let Some(connection) = own.lock().await.take()
