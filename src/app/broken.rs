@@ -50,13 +50,13 @@ pub(super) async fn break_off(
 
 /// Whether the row still is this writer's. Without an answer of the database it is taken for granted.
 async fn is_ours(app: &App, origin: &Origin, inner: &Content) -> bool {
-    // After the server has stopped, whoever takes over settles it.
-    if inner.failure == Some(Refusal::TakenOver) || app.store.is_closed() {
+    if inner.failure == Some(Refusal::TakenOver) {
         return false;
     }
     match uploads::upload(app.store.db(), origin.id.as_str()).await {
         Ok(row) => row.is_none_or(|row| row.state == "receiving" && row.node == app.node.as_str()),
-        Err(_) => true,
+        // After a stop that could not wait for this, the next start settles it.
+        Err(error) => !store::is_stopped(&error),
     }
 }
 

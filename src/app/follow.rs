@@ -70,10 +70,11 @@ impl Follower {
         let scans = matches!(state.app.scanner, Scanner::Clamd(_));
         if due && scans && !state.is_running.swap(true, Ordering::AcqRel) {
             let state = Arc::clone(state);
-            self.0.app.tasks.spawn(async move {
+            let scan = async move {
                 state.scan_windows().await;
                 state.is_running.store(false, Ordering::Release);
-            });
+            };
+            self.0.app.tasks.spawn_on(scan, &self.0.app.runtime);
         }
     }
 }

@@ -438,7 +438,8 @@ impl Upload {
         self.follower.stop();
         let (app, origin, inner) =
             (Arc::clone(&self.app), Arc::clone(&self.origin), Arc::clone(&self.inner));
-        Some(self.app.tasks.spawn(async move { break_off(&app, &origin, &inner).await }))
+        let work = async move { break_off(&app, &origin, &inner).await };
+        Some(self.app.tasks.spawn_on(work, &self.app.runtime))
     }
 }
 

@@ -68,34 +68,40 @@ async fn beat(app: Arc<App>) {
         }
         // Looked at now and not when the next order comes: a mistake in it is told at once.
         drop(app.client_ini.current());
-        show_alive(&app).await;
+        let now = app.now();
+        match nodes::beat(app.store.db(), app.node.as_str(), now).await {
+            Ok(0) => {
+                // Others took us for dead (a long pause): show up again.
+                let host = host_name();
+                let inserted = nodes::insert(
+                    app.store.db(),
+                    app.node.as_str(),
+                    &host,
+                    std::process::id(),
+                    now,
+                )
+                .await;
+                if let Err(error) = app.show_sessions_again().await {
+                    tracing::error!(%error, "the sessions of this server could not be shown again");
+                }
+                tracing::warn!(
+                    again = inserted.is_ok(),
+                    "this server was taken for dead by another"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the database does not take the heartbeat"),
+        }
     }
 }
 
-/// The heartbeat of a server that stops: what still runs must not be taken over by another.
-pub async fn beat_to_the_end(app: &Arc<App>) -> Infallible {
+/// The heartbeat of a server that stops: no other may take over what still runs here.
+pub async fn beat_to_the_end(app: &App) -> Infallible {
     loop {
         tokio::time::sleep(nodes::HEARTBEAT).await;
-        show_alive(app).await;
-    }
-}
-
-async fn show_alive(app: &Arc<App>) {
-    let now = app.now();
-    match nodes::beat(app.store.db(), app.node.as_str(), now).await {
-        Ok(0) => {
-            // Others took us for dead (a long pause): show up again.
-            let host = host_name();
-            let inserted =
-                nodes::insert(app.store.db(), app.node.as_str(), &host, std::process::id(), now)
-                    .await;
-            if let Err(error) = app.show_sessions_again().await {
-                tracing::error!(%error, "the sessions of this server could not be shown again");
-            }
-            tracing::warn!(again = inserted.is_ok(), "this server was taken for dead by another");
+        if let Err(error) = nodes::beat(app.store.db(), app.node.as_str(), app.now()).await {
+            tracing::error!(%error, "the database does not take the heartbeat");
         }
-        Ok(_) => {}
-        Err(error) => tracing::error!(%error, "the database does not take the heartbeat"),
     }
 }
 

@@ -14,7 +14,7 @@ use super::passive::Passive;
 use super::phase::Once;
 use super::reply::Reply;
 use super::texts;
-use super::transfer::{Store, retrieve, send_listing, sent};
+use super::transfer::{Store, moved, retrieve, send_listing};
 use crate::app::listing::Listing;
 use crate::app::reading::Reader;
 use crate::app::receive::{Create, Incoming, Start, WriteMode};
@@ -228,7 +228,7 @@ impl Client {
         let text = format!("Sending {} bytes.", size.saturating_sub(offset));
         let asked = Arc::clone(&session);
         Ok(transfer(&text, opening, move |opening| {
-            sent(asked, opening, move |opening| retrieve(session, reader, offset, opening))
+            moved(asked, opening, move |opening| retrieve(session, reader, offset, opening))
         }))
     }
 
@@ -328,7 +328,7 @@ fn listing_transfer(
     opening: Opening,
 ) -> Transfer {
     transfer("Here comes the listing.", opening, |opening| {
-        sent(session, opening, |opening| send_listing(listing, line, opening))
+        moved(session, opening, |opening| send_listing(listing, line, opening))
     })
 }
 

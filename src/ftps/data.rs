@@ -330,28 +330,27 @@ impl Data {
         }
     }
 
-    /// # Errors
-    /// `Aborted`, when the client has taken the transfer back.
-    pub(super) fn is_wanted(&self) -> Result<(), Cut> {
-        if self.abort.is_cancelled() { Err(Cut::Aborted) } else { Ok(()) }
-    }
-
-    /// Waits whether ABOR or the end of the control connection takes the end of data back.
+    /// Waits whether ABOR or the end of the control connection takes the end of data back. Then it is too late for that.
     ///
     /// # Errors
     /// `Aborted`, when it does.
     pub(super) async fn sure_of_end(&self, ending: Ending) -> Result<(), Cut> {
         let wait = match ending {
-            // No sleep at all: the shortest lasts a millisecond.
-            Ending::AsDeclared => return self.is_wanted(),
-            Ending::Announced => self.front.sure_after.saturating_add(self.turnaround.min(WAY_MAX)),
-            Ending::Tolerated => SURE_WITHOUT_CLOSE,
+            Ending::AsDeclared => None,
+            Ending::Announced => {
+                Some(self.front.sure_after.saturating_add(self.turnaround.min(WAY_MAX)))
+            }
+            Ending::Tolerated => Some(SURE_WITHOUT_CLOSE),
         };
-        tokio::select! {
-            biased;
-            () = self.abort.cancelled() => Err(Cut::Aborted),
-            () = tokio::time::sleep(wait) => Ok(()),
+        // No sleep at all where there is nothing to wait for: the shortest lasts a millisecond.
+        if let Some(wait) = wait {
+            tokio::time::timeout(wait, self.abort.cancelled()).await.ok();
         }
+        if self.abort.is_cancelled() {
+            return Err(Cut::Aborted);
+        }
+        self.progress.complete();
+        Ok(())
     }
 
     /// Our end of a download. What the client still says (its own end) is read in a task of its own: a close before

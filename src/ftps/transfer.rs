@@ -17,7 +17,7 @@ use crate::domain::refusal::Refusal;
 
 /// Taken from a client at once: at first, and from whoever fills that.
 const UPLOAD_PIECE: usize = 64 * 1024;
-/// Those that the upload writes: larger ones fall out of the cache before they are hashed.
+/// No longer than the pieces that the upload writes: larger ones fall out of the cache before they are hashed.
 const UPLOAD_PIECE_MAX: usize = 512 * 1024;
 const DOWNLOAD_PIECE: usize = 256 * 1024;
 
@@ -39,7 +39,7 @@ impl Store {
         match incoming {
             Incoming::Dropping => {
                 let asked = Arc::clone(&session);
-                sent(asked, opening, |opening| count(session, path, opening)).await
+                moved(asked, opening, |opening| count(session, path, opening)).await
             }
             Incoming::Upload(upload) => {
                 receive(session, (*upload, path), (offset, present), opening).await
@@ -49,7 +49,7 @@ impl Store {
 }
 
 /// A transfer that is over when its bytes are through.
-pub(super) async fn sent<F>(
+pub(super) async fn moved<F>(
     session: Arc<Session>,
     opening: Opening,
     work: impl FnOnce(Opening) -> F,
@@ -78,13 +78,13 @@ struct Taken {
 async fn receive(
     session: Arc<Session>,
     (upload, path): (Upload, VirtualPath),
-    range: (u64, u64),
+    place: (u64, u64),
     opening: Opening,
 ) -> Reply {
     let language = session.language();
     let reference = upload.origin().id.to_string();
     let asked = Arc::clone(&session);
-    let taken = opening.on_its_thread(|opening| take(asked, upload, range, opening)).await;
+    let taken = opening.on_its_thread(|opening| take(asked, upload, place, opening)).await;
     let Taken { upload, data, ended } = match taken {
         Ok(Ok(taken)) => taken,
         Ok(Err(reply)) => return reply,
@@ -96,7 +96,6 @@ async fn receive(
     };
     match ended {
         Ok(()) => {
-            data.progress.complete();
             drop(data);
             // In a task of its own: whatever becomes of this connection, a sealed file is settled.
             let finished = shielded(&session.app, upload.finish()).await;
@@ -120,14 +119,14 @@ async fn receive(
     }
 }
 
-/// Everything that happens on the data connection.
+/// Opens the data connection and takes the client's bytes up to their end.
 ///
 /// # Errors
 /// The final reply where there is no connection.
 async fn take(
     session: Arc<Session>,
     upload: Upload,
-    range: (u64, u64),
+    place: (u64, u64),
     opening: Opening,
 ) -> Result<Taken, Reply> {
     let mut data = match opening.open().await {
@@ -137,7 +136,7 @@ async fn take(
             return Err(reply);
         }
     };
-    let ended = take_bytes(&session, &upload, range, &mut data).await;
+    let ended = take_bytes(&session, &upload, place, &mut data).await;
     if ended.is_ok() {
         data.answer_end().await;
     }
@@ -147,14 +146,14 @@ async fn take(
 /// Waits whether the client takes its end of data back. The disk works meanwhile; what it fails at, the end of the upload
 /// tells.
 async fn sure_of_end(data: &Data, upload: &Upload, ending: Ending) -> Result<(), Cut> {
-    match ending {
-        Ending::AsDeclared => data.sure_of_end(ending).await,
-        Ending::Announced | Ending::Tolerated => {
-            let (sure, _synced) = tokio::join!(data.sure_of_end(ending), upload.sync());
-            // The disk may have taken longer.
-            sure.and_then(|()| data.is_wanted())
+    let synced = async {
+        match ending {
+            Ending::AsDeclared => {}
+            Ending::Announced | Ending::Tolerated => drop(upload.sync().await),
         }
-    }
+        Ok(())
+    };
+    tokio::try_join!(data.sure_of_end(ending), synced).map(drop)
 }
 
 /// All bytes until the client's end of data, and how that end came.

@@ -265,12 +265,6 @@ impl Store {
         self.pool.acquire().await?.ping().await
     }
 
-    /// Whether [`Store::close`] was called.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.pool.is_closed()
-    }
-
     pub async fn close(&self) {
         for own in [&*self.writer, &self.anchor] {
             if let Some(connection) = own.lock().await.take()
@@ -328,6 +322,12 @@ fn percent_encoded(path: &Path) -> String {
 #[must_use]
 pub fn is_duplicate(error: &StoreError) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// Whether nothing was asked any more, because this process stops.
+#[must_use]
+pub fn is_stopped(error: &StoreError) -> bool {
+    matches!(error, sqlx::Error::PoolClosed)
 }
 
 /// Whether PostgreSQL gave up a transaction in favour of another one (deadlock, serialization): the same again may do.
