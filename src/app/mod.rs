@@ -145,9 +145,11 @@ pub struct App {
     pub links_wake: Notify,
     /// A hook or webhook is due.
     pub hooks_wake: Notify,
-    /// How fast accounts may send and fetch.
+    /// At the data folder and the hotfolder, for `/readyz`.
     pub looks: readiness::Looks,
+    /// At the folder of hooks.
     pub hook_looks: hook_programs::HookLooks,
+    /// How fast accounts may send and fetch.
     pub rates: rates::Rates,
     /// Files of staff that are being taken over here.
     pub publishing: publication::Running,
