@@ -26,13 +26,16 @@ const GIVEN_BACK: u64 = 1 << 20;
 pub(super) enum Hashing {
     /// Every byte so far came in order, so the digest runs along.
     Along(ContentHasher),
+    /// The same; the disk job has it.
+    InTheJob,
     /// The client wrote out of order or resumed; the sealed file is read back with the scan.
     WithTheScan,
 }
 
 /// What a finished disk job gives back.
 pub(super) struct Written {
-    pub(super) hashing: Hashing,
+    /// What the job got of it.
+    pub(super) hashing: Option<Hashing>,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -66,25 +69,43 @@ pub(super) struct Content {
     pub(super) beat: Instant,
 }
 
-/// Writes one piece and hashes it while it is warm.
+/// Writes one piece and hashes it, if that is not done yet, while it is warm.
 pub(super) fn write_piece(
     spool: &Spool,
     at: u64,
     mut buffer: Vec<u8>,
-    hashing: Hashing,
+    hasher: Option<ContentHasher>,
 ) -> std::io::Result<Written> {
     if !buffer.is_empty() {
         spool.file()?.write_all_at(&buffer, at)?;
     }
-    let hashing = match hashing {
-        Hashing::Along(mut hasher) if hasher.len() == at || buffer.is_empty() => {
-            hasher.update(&buffer);
-            Hashing::Along(hasher)
-        }
-        Hashing::Along(_) | Hashing::WithTheScan => Hashing::WithTheScan,
-    };
+    let hashing = hasher.map(|hasher| Hashing::Along(hasher).on(at, &buffer));
     buffer.clear();
     Ok(Written { hashing, buffer })
+}
+
+impl Hashing {
+    /// Hashes bytes, if they follow those before.
+    fn on(self, at: u64, bytes: &[u8]) -> Self {
+        match self {
+            Self::Along(mut hasher) if hasher.len() == at || bytes.is_empty() => {
+                hasher.update(bytes);
+                Self::Along(hasher)
+            }
+            Self::Along(_) | Self::InTheJob | Self::WithTheScan => Self::WithTheScan,
+        }
+    }
+
+    /// For a job that hashes its piece and gives it back.
+    pub(super) fn lend(&mut self) -> Option<ContentHasher> {
+        match std::mem::replace(self, Self::InTheJob) {
+            Self::Along(hasher) => Some(hasher),
+            rest @ (Self::InTheJob | Self::WithTheScan) => {
+                *self = rest;
+                None
+            }
+        }
+    }
 }
 
 impl Content {
@@ -95,13 +116,28 @@ impl Content {
         self.job = None;
         match ended {
             Ok(Ok(written)) => {
-                self.hashing = written.hashing;
+                if let Some(hashing) = written.hashing {
+                    self.hashing = hashing;
+                }
                 self.spare = written.buffer;
                 None
             }
             Ok(Err(error)) => Some(self.lose_piece(error)),
             Err(error) => Some(self.lose_piece(std::io::Error::other(error))),
         }
+    }
+
+    /// Hashes the buffer on this thread, while the piece before it is on its way to the disk, and waits for that one as
+    /// [`Content::settle_job`].
+    pub(super) async fn hash_buffer(&mut self) -> Option<std::io::Error> {
+        if matches!(self.hashing, Hashing::InTheJob)
+            && let Some(error) = self.settle_job().await
+        {
+            return Some(error);
+        }
+        let hashing = std::mem::replace(&mut self.hashing, Hashing::WithTheScan);
+        self.hashing = hashing.on(self.buffer_at, &self.buffer);
+        self.settle_job().await
     }
 
     /// Waits for the sync that runs, if one does.

@@ -220,8 +220,8 @@ impl Upload {
         Ok(())
     }
 
-    /// The same for a buffer of which the front has no further need: a large one is not copied, another comes back for
-    /// it. It is empty afterwards.
+    /// The same for a buffer of which the front has no further need, on a thread that may be kept busy: a large one is
+    /// hashed here and not copied, another comes back for it. It is empty afterwards.
     ///
     /// # Errors
     /// As [`Upload::write_at`].
@@ -237,7 +237,10 @@ impl Upload {
         }
         std::mem::swap(&mut inner.buffer, bytes);
         inner.buffer_at = offset;
-        self.flush(&mut inner).await?;
+        if let Some(error) = inner.hash_buffer().await {
+            return Err(self.fail(&mut inner, &error));
+        }
+        self.hand_over(&mut inner, None).await?;
         inner.end = inner.end.max(end);
         Ok(())
     }
@@ -314,24 +317,33 @@ impl Upload {
         Err(self.reject(inner, Refusal::Quota { limit: quota }).await)
     }
 
-    /// Hands the buffer to the disk. The previous piece must be down first.
+    /// Hands the buffer to disk and hash, if something is in it. The previous piece is down then.
     async fn flush(&self, inner: &mut Content) -> Result<(), Refusal> {
         if let Some(error) = inner.settle_job().await {
             return Err(self.fail(inner, &error));
         }
+        if inner.buffer.is_empty() {
+            return Ok(());
+        }
+        let hasher = inner.hashing.lend();
+        self.hand_over(inner, hasher).await
+    }
+
+    /// Hands the buffer to the disk, and to a hasher that has not seen it. The previous piece must be down.
+    async fn hand_over(
+        &self,
+        inner: &mut Content,
+        hasher: Option<ContentHasher>,
+    ) -> Result<(), Refusal> {
         let mut spare = std::mem::take(&mut inner.spare);
         // The first piece grows as small files need it; whoever sends more gets whole pieces.
         spare.reserve(PIECE);
         let buffer = std::mem::replace(&mut inner.buffer, spare);
-        if buffer.is_empty() {
-            return Ok(());
-        }
         let (spool, at) = (Arc::clone(&inner.spool), inner.buffer_at);
         let len = u64::try_from(buffer.len()).unwrap_or(0);
-        let hashing = std::mem::replace(&mut inner.hashing, Hashing::WithTheScan);
         inner.job_at = at;
         inner.job =
-            Some(tokio::task::spawn_blocking(move || write_piece(&spool, at, buffer, hashing)));
+            Some(tokio::task::spawn_blocking(move || write_piece(&spool, at, buffer, hasher)));
         inner.advance(at, at.saturating_add(len));
         self.sync_now_and_then(inner).await?;
         self.follower.follow(inner.contiguous.saturating_sub(len));

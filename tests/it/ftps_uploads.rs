@@ -104,6 +104,33 @@ fn unfinished_uploads_go_on_with_rest_and_with_appe() {
     assert_eq!(portal.events("upload.incomplete").len(), 4);
 }
 
+/// Small pieces are hashed on their way to the disk, large ones before; a resume by reading the file again.
+#[test]
+fn bytes_that_come_in_spurts_of_all_sizes_are_hashed_in_their_order() {
+    let portal = portal(Setup::new(), "ftps-spurts");
+    let content = noise(9_000_000, 11);
+    fs::write(portal.file("a.bin"), &content).unwrap();
+    let said = portal.ftplib(
+        "content = open('a.bin', 'rb').read()\n\
+         def spurts(name, begin, sizes, rest=None):\n\
+         \x20   f = portal(); f.cwd(IN)\n\
+         \x20   conn, _ = f.ntransfercmd('STOR ' + name, rest)\n\
+         \x20   for size in sizes:\n\
+         \x20       conn.sendall(content[begin:begin + size]); begin += size; time.sleep(0.05)\n\
+         \x20   conn.unwrap(); conn.close()\n\
+         \x20   print(f.voidresp())\n\
+         \x20   digest = hashlib.sha256(content[:begin]).hexdigest()\n\
+         \x20   assert digest in f.sendcmd('HASH ' + name), name\n\
+         spurts('small-first.bin', 0, [10, 70000, 3000000, 5, 100000, 2000000, 1])\n\
+         spurts('large-first.bin', 0, [2000000, 1, 300000, 700000, 200000, 4000000])\n\
+         spurts('large-first.bin', 5000000, [2000000, 9, 1000000], rest=5000000)\n",
+    );
+    let said = said.well();
+    assert_eq!(said.out.matches("[released ").count(), 3, "{said:?}");
+    assert_eq!(portal.until_delivered("small-first.bin"), &content[..5_170_016]);
+    assert_eq!(portal.until_delivered("large-first (2).bin"), &content[..8_000_009]);
+}
+
 #[test]
 fn appending_to_a_released_file_makes_a_new_version() {
     let portal = portal(Setup::new(), "ftps-append");

@@ -101,14 +101,14 @@ impl Upload {
             return Err(self.fail(inner, &error));
         }
         let buffer = std::mem::take(&mut inner.buffer);
-        let hashing = std::mem::replace(&mut inner.hashing, Hashing::WithTheScan);
+        let hasher = inner.hashing.lend();
         let (spool, at, end) = (Arc::clone(&inner.spool), inner.buffer_at, inner.end);
         let mut sidecar = self.sidecar(end, inner.mtime);
         // In place: the runtime gives this thread's other work to another one, and the client of a small file does not
         // wait for two thread switches.
         let sealed = tokio::task::block_in_place(|| {
-            let written = write_piece(&spool, at, buffer, hashing)?;
-            if let Hashing::Along(hasher) = written.hashing
+            let written = write_piece(&spool, at, buffer, hasher)?;
+            if let Some(Hashing::Along(hasher)) = written.hashing
                 && hasher.len() == end
             {
                 hasher.finish().as_str().clone_into(&mut sidecar.sha256);
