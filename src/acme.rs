@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier,
-    NewAccount, NewOrder, OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, OrderStatus, Problem, RetryPolicy,
 };
 
 use crate::config;
@@ -101,19 +101,19 @@ impl Files {
     }
 
     async fn account(&self, wanted: &config::Acme) -> anyhow::Result<Account> {
-        let builder = || -> anyhow::Result<AccountBuilder> {
-            Ok(match &wanted.ca {
-                Some(file) => Account::builder_with_root(file)?,
-                None => Account::builder()?,
-            })
-        };
-        if let Ok(text) = std::fs::read_to_string(self.0.join(ACCOUNT)) {
-            // Of another authority: a new account there.
-            if text.contains(&wanted.directory) {
-                let known: AccountCredentials = serde_json::from_str(&text)?;
-                return Ok(builder()?.from_credentials(known).await?);
-            }
+        match self.known_account(wanted) {
+            Some(known) => Ok(builder(wanted)?.from_credentials(known).await?),
+            None => self.new_account(wanted).await,
         }
+    }
+
+    /// The one with this authority, if its file can be read.
+    fn known_account(&self, wanted: &config::Acme) -> Option<AccountCredentials> {
+        let text = std::fs::read_to_string(self.0.join(ACCOUNT)).ok()?;
+        text.contains(&wanted.directory).then(|| serde_json::from_str(&text).ok())?
+    }
+
+    async fn new_account(&self, wanted: &config::Acme) -> anyhow::Result<Account> {
         let contact = wanted.email.as_ref().map(|address| format!("mailto:{address}"));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let new = NewAccount {
@@ -122,7 +122,7 @@ impl Files {
             only_return_existing: false,
         };
         let directory = wanted.directory.clone();
-        let (account, credentials) = builder()?.create(&new, directory, None).await?;
+        let (account, credentials) = builder(wanted)?.create(&new, directory, None).await?;
         make_private_dir(&self.0)?;
         write_private(&self.0, ACCOUNT, &serde_json::to_vec(&credentials)?)?;
         Ok(account)
@@ -139,9 +139,15 @@ impl Files {
     }
 
     async fn order(&self, wanted: &config::Acme) -> anyhow::Result<Pair> {
-        let account = self.account(wanted).await?;
         let names: Vec<Identifier> = wanted.domains.iter().cloned().map(Identifier::Dns).collect();
-        let mut order = account.new_order(&NewOrder::new(&names)).await?;
+        let new = NewOrder::new(&names);
+        let mut order = match self.account(wanted).await?.new_order(&new).await {
+            Err(Error::Api(problem)) if is_without_account(&problem) => {
+                tracing::warn!(%problem, "the authority does not take our account any more; a new one is made");
+                self.new_account(wanted).await?.new_order(&new).await?
+            }
+            order => order?,
+        };
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
@@ -164,6 +170,19 @@ impl Files {
         let chain = order.poll_certificate(&retries).await?;
         Ok(Pair { private_key, chain })
     }
+}
+
+fn builder(wanted: &config::Acme) -> Result<AccountBuilder, Error> {
+    match &wanted.ca {
+        Some(file) => Account::builder_with_root(file),
+        None => Account::builder(),
+    }
+}
+
+/// Whether the authority has lost the account (RFC 8555 section 6.7) or closed it (section 7.3.6).
+fn is_without_account(problem: &Problem) -> bool {
+    let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next());
+    matches!(kind, Some("accountDoesNotExist" | "unauthorized"))
 }
 
 /// A token that is a file name and nothing else (RFC 8555 section 8.3: base64url).

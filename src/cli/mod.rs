@@ -25,6 +25,7 @@ use self::args::{Args, Command};
 use self::print::Printer;
 use crate::app::{App, Clock, control};
 use crate::config::{self, Loaded};
+use crate::store::{self, StoreError};
 use crate::{logging, serve};
 
 /// What every command works with.
@@ -70,10 +71,28 @@ pub async fn main(clock: Clock) -> ExitCode {
     match Box::pin(run(args, clock)).await {
         Ok(code) => code,
         Err(error) => {
-            print::complain(&format!("{error:#}"));
+            print::complain(&told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each said once (those of the database repeat theirs), and what to do where it is known.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain() {
+        let said = cause.to_string();
+        if !told.ends_with(&said) {
+            told = if told.is_empty() { said } else { format!("{told}: {said}") };
+        }
+    }
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<StoreError>());
+    if causes.any(store::is_out_of_room) {
+        told.push_str(
+            "; make room on the disk of the database (data_dir, or PostgreSQL's) and try again",
+        );
+    }
+    told
 }
 
 async fn run(args: Args, clock: Clock) -> anyhow::Result<ExitCode> {

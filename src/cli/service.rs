@@ -76,7 +76,7 @@ pub(super) async fn check(context: &Context, init_hotfolder: bool) -> anyhow::Re
         Err(error) => checks.push(Check {
             name: "start",
             state: State::Failed,
-            detail: format!("{error:#}"),
+            detail: super::told(&error),
             remedy: "correct this first; the other checks need it".to_owned(),
         }),
     }

@@ -324,6 +324,13 @@ pub fn is_duplicate(error: &StoreError) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
+/// Whether the database has no room on its disk: `SQLITE_FULL`, `SQLITE_IOERR_SHMSIZE`, PostgreSQL's `disk_full`.
+#[must_use]
+pub fn is_out_of_room(error: &StoreError) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(code.as_ref(), "13" | "4874" | "53100"))
+}
+
 /// Whether nothing was asked any more, because this process stops.
 #[must_use]
 pub fn is_stopped(error: &StoreError) -> bool {

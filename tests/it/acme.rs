@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::TempDir;
 use crate::support::eventually;
 use crate::support::http::curl;
-use crate::support::instance::{PASSWORD, Setup, free_port};
+use crate::support::instance::{Instance, PASSWORD, Setup, free_port};
 use crate::support::tls::presented;
 
 const DOMAIN: &str = "portal.druckerei.example";
@@ -16,6 +16,23 @@ struct Pebble {
     names: Child,
     dir: TempDir,
     port: u16,
+    dns: u16,
+}
+
+fn run(dir: &TempDir, port: u16, dns: u16) -> Child {
+    let child = Command::new("pebble")
+        .args(["-config", "pebble.json", "-dnsserver", &format!("127.0.0.1:{dns}")])
+        .current_dir(dir.path())
+        .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "20")])
+        .stdout(std::fs::File::create(dir.path().join("log")).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("pebble answers", || {
+        let at = format!("https://localhost:{port}/dir");
+        Command::new("curl").args(["-ks", "-o", "/dev/null", &at]).status().unwrap().success()
+    });
+    child
 }
 
 impl Pebble {
@@ -53,20 +70,15 @@ impl Pebble {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let child = Command::new("pebble")
-            .args(["-config", "pebble.json", "-dnsserver", &format!("127.0.0.1:{dns}")])
-            .current_dir(dir.path())
-            .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "20")])
-            .stdout(std::fs::File::create(dir.path().join("log")).unwrap())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let own = Self { child, names, dir, port };
-        eventually("pebble answers", || {
-            let at = format!("https://localhost:{}/dir", own.port);
-            Command::new("curl").args(["-ks", "-o", "/dev/null", &at]).status().unwrap().success()
-        });
-        own
+        let child = run(&dir, port, dns);
+        Self { child, names, dir, port, dns }
+    }
+
+    /// Pebble keeps nothing: afterwards it knows no account.
+    fn forget_all(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = run(&self.dir, self.port, self.dns);
     }
 
     fn log(&self) -> String {
@@ -136,6 +148,36 @@ fn a_certificate_comes_by_itself_stays_and_is_mended_after_a_crash_between_its_t
     let again =
         pebble.log().matches("new-order").count() + pebble.log().matches("order-plz").count();
     assert_eq!(again, orders, "no second order");
+}
+
+#[test]
+fn an_authority_that_has_lost_the_account_or_a_damaged_file_of_it_gets_a_new_one() {
+    let http_port = free_port();
+    let mut pebble = Pebble::start(http_port);
+    let mut portal = setup(&pebble, http_port, DOMAIN).start("acmelost");
+    let is_there =
+        |portal: &Instance| presented(portal.ftps_port).contains("Pebble Intermediate CA");
+    eventually("the first certificate", || is_there(&portal));
+    let account = portal.file("data/acme/account.json");
+    let first = std::fs::read(&account).unwrap();
+    for is_damaged in [false, true] {
+        portal.kill();
+        for file in ["certs/server.crt", "certs/server.key", "data/acme/pair.pem"] {
+            std::fs::remove_file(portal.file(file)).unwrap();
+        }
+        if is_damaged {
+            let url = format!("https://localhost:{}/dir", pebble.port);
+            std::fs::write(&account, format!("{{\"directory\": \"{url}\", \"id\":")).unwrap();
+        } else {
+            pebble.forget_all();
+        }
+        portal.serve();
+        eventually("a certificate by a new account", || is_there(&portal));
+        let now = std::fs::read(&account).unwrap();
+        assert!(now != first && serde_json::from_slice::<serde_json::Value>(&now).is_ok());
+    }
+    let log = portal.log();
+    assert_eq!(log.matches("the authority does not take our account any more").count(), 1, "{log}");
 }
 
 #[test]

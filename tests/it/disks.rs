@@ -223,6 +223,25 @@ fn a_full_disk_of_the_database_refuses_uploads_and_loses_none() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_of_the_database_says_what_to_do() {
+    let Some(disk) = SmallDisk::of_memory(4) else { return };
+    let path = disk.path().display().to_string();
+    let mut portal = Setup::new().environment("PTPORTAL_DATA_DIR", &path).start("fullstart");
+    portal.kill();
+    let filler = Filler::fill(&disk.path());
+    for command in [&["serve"][..], &["client", "add", "7", "--name", "Sieben"]] {
+        let said = portal.try_cli(command);
+        let text = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(1), "{text}");
+        assert_eq!(text.matches("disk is full").count(), 1, "{text}");
+        assert!(text.contains("make room on the disk of the database"), "{text}");
+    }
+    drop(filler);
+    portal.serve();
+    portal.put("danach.bin", b"after").well();
+}
+
+#[test]
 fn a_full_disk_of_the_log_stops_nothing() {
     let Some(disk) = SmallDisk::new(8, "100") else { return };
     let log = format!("\"{}/server.log\"", disk.path().display());

@@ -26,14 +26,26 @@ impl SmallDisk {
         disk.mount().then_some(disk)
     }
 
+    /// The same in memory, with blocks of 4 KiB.
+    pub(crate) fn of_memory(megabytes: u32) -> Option<Self> {
+        let disk = Self { dir: TempDir::new("disk") };
+        std::fs::create_dir(disk.path()).unwrap();
+        let size = format!("size={megabytes}m");
+        disk.mounted(&["-t", "tmpfs", "-o", &size, "tmpfs"]).then_some(disk)
+    }
+
     fn mount(&self) -> bool {
-        let image = self.dir.path().join("image");
+        let image = self.dir.path().join("image").display().to_string();
+        self.mounted(&["-o", "loop,errors=remount-ro", &image])
+    }
+
+    fn mounted(&self, what: &[&str]) -> bool {
         let mut command = Command::new("mount");
-        command.args(["-o", "loop,errors=remount-ro"]).arg(image).arg(self.path());
+        command.args(what).arg(self.path());
         let mounted = command.output().unwrap();
         if !mounted.status.success() {
             let why = String::from_utf8_lossy(&mounted.stderr);
-            println!("no loop devices here, not tested: {why}");
+            println!("this cannot be mounted here, not tested: {why}");
         }
         mounted.status.success()
     }
