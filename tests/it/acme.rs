@@ -23,7 +23,8 @@ fn run(dir: &TempDir, port: u16, dns: u16) -> Child {
     let child = Command::new("pebble")
         .args(["-config", "pebble.json", "-dnsserver", &format!("127.0.0.1:{dns}")])
         .current_dir(dir.path())
-        .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "20")])
+        // Of more refused nonces three in a row, which the client gives up at, are too likely.
+        .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "5")])
         .stdout(std::fs::File::create(dir.path().join("log")).unwrap())
         .stderr(Stdio::null())
         .spawn()
