@@ -63,8 +63,8 @@
 //! `judge` → `app::settle` releases in one transaction with event and delivery → the client reads OK → `app::mirror`
 //! places it in the hotfolder.
 //!
-//! Over FTPS the same: STOR opens the upload before the 150, `ftps::transfer` writes until close_notify, answers it, and its
-//! final reply is the verdict.
+//! Over FTPS the same: STOR opens the upload before the 150, `ftps::transfer` writes until close_notify (large pieces are
+//! hashed on the thread of the connection, not the disk's), answers it, and its final reply is the verdict.
 //!
 //! # One crash, walked
 //!

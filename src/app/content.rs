@@ -26,7 +26,7 @@ const GIVEN_BACK: u64 = 1 << 20;
 pub(super) enum Hashing {
     /// Every byte so far came in order, so the digest runs along.
     Along(ContentHasher),
-    /// The same; the disk job has it.
+    /// The same; the disk job has the hasher until it is settled.
     InTheJob,
     /// The client wrote out of order or resumed; the sealed file is read back with the scan.
     WithTheScan,
@@ -34,7 +34,7 @@ pub(super) enum Hashing {
 
 /// What a finished disk job gives back.
 pub(super) struct Written {
-    /// What the job got of it.
+    /// What became of the job's hasher, if it got one.
     pub(super) hashing: Option<Hashing>,
     pub(super) buffer: Vec<u8>,
 }
@@ -69,7 +69,7 @@ pub(super) struct Content {
     pub(super) beat: Instant,
 }
 
-/// Writes one piece and hashes it, if that is not done yet, while it is warm.
+/// Writes one piece and, with a hasher, hashes it while it is warm.
 pub(super) fn write_piece(
     spool: &Spool,
     at: u64,
@@ -127,8 +127,14 @@ impl Content {
         }
     }
 
-    /// Hashes the buffer on this thread, while the piece before it is on its way to the disk, and waits for that one as
-    /// [`Content::settle_job`].
+    /// A write failed, which ends this upload whoever meets it: out of room is for a resume later.
+    pub(super) fn fail(&mut self, error: &std::io::Error) -> Refusal {
+        let refusal = if is_full(error) { Refusal::NoSpace } else { Refusal::Damaged };
+        self.failure.get_or_insert(refusal).clone()
+    }
+
+    /// Hashes the buffer on this thread, if it follows those before, and waits as [`Content::settle_job`] for the piece
+    /// before it: that one goes to the disk meanwhile, unless it has the hasher.
     pub(super) async fn hash_buffer(&mut self) -> Option<std::io::Error> {
         if matches!(self.hashing, Hashing::InTheJob)
             && let Some(error) = self.settle_job().await
@@ -145,7 +151,8 @@ impl Content {
         let Some(job) = self.sync_job.as_mut() else { return Ok(()) };
         let synced = job.await;
         self.sync_job = None;
-        synced.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        let synced = synced.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        synced.inspect_err(|error| drop(self.fail(error)))
     }
 
     /// Begins to make what is written durable; nothing else of the kind may run.
@@ -158,7 +165,19 @@ impl Content {
     fn lose_piece(&mut self, error: std::io::Error) -> std::io::Error {
         self.contiguous = self.contiguous.min(self.job_at);
         self.gaps.clear();
+        self.hashing = Hashing::WithTheScan;
+        self.fail(&error);
         error
+    }
+
+    /// Bytes from here on are gone.
+    pub(super) fn cut(&mut self, len: u64) {
+        self.end = len;
+        self.contiguous = self.contiguous.min(len);
+        self.gaps.retain(|from, _| *from < len);
+        for to in self.gaps.values_mut() {
+            *to = len.min(*to);
+        }
     }
 
     /// Brings what came to a clean end on disk, for a resume: everything up to the first byte that is missing. Gives
@@ -171,8 +190,9 @@ impl Content {
             let (spool, at) = (Arc::clone(&self.spool), self.buffer_at);
             let end = at.saturating_add(u64::try_from(buffer.len()).unwrap_or(0));
             result = blocking(move || spool.file()?.write_all_at(&buffer, at)).await;
-            if result.is_ok() {
-                self.advance(at, end);
+            match &result {
+                Ok(()) => self.advance(at, end),
+                Err(error) => drop(self.fail(error)),
             }
         }
         let is_full = match result {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::broken::break_off;
-use super::content::{Content, Hashing, PIECE, is_full, write_piece};
+use super::content::{Content, Hashing, PIECE, write_piece};
 use super::origin::Origin;
 use super::rates::Pace;
 use super::settle;
@@ -162,8 +162,7 @@ impl Upload {
         if len != inner.end {
             inner.hashing = Hashing::WithTheScan;
         }
-        inner.end = len;
-        inner.contiguous = inner.contiguous.min(len);
+        inner.cut(len);
         inner.has_written = true;
         Ok(())
     }
@@ -221,7 +220,7 @@ impl Upload {
     }
 
     /// The same for a buffer of which the front has no further need, on a thread that may be kept busy: a large one is
-    /// hashed here and not copied, another comes back for it. It is empty afterwards.
+    /// not copied, another comes back for it, and where the bytes come in order it is hashed here. Empty afterwards.
     ///
     /// # Errors
     /// As [`Upload::write_at`].
@@ -256,8 +255,7 @@ impl Upload {
         let mut inner = self.inner.lock().await;
         let len = u64::try_from(len).unwrap_or(u64::MAX);
         self.received.increment(len);
-        let end =
-            offset.checked_add(len).ok_or(Refusal::TooLarge { limit: self.origin.max_size })?;
+        let end = offset.saturating_add(len);
         self.ready_for(&mut inner, end).await?;
         self.transfer.reached(end);
         inner.has_written = true;
@@ -268,8 +266,16 @@ impl Upload {
         Ok((inner, end))
     }
 
-    /// Everything that must hold before the content may reach up to `end`.
+    /// Everything that must hold before the content may reach up to `end`. What does not hold ends the upload.
     async fn ready_for(&self, inner: &mut Content, end: u64) -> Result<(), Refusal> {
+        let ready = self.may_reach(inner, end).await;
+        if let Err(refusal) = &ready {
+            inner.failure.get_or_insert_with(|| refusal.clone());
+        }
+        ready
+    }
+
+    async fn may_reach(&self, inner: &mut Content, end: u64) -> Result<(), Refusal> {
         if let Some(refusal) = &inner.failure {
             return Err(refusal.clone());
         }
@@ -329,7 +335,8 @@ impl Upload {
         self.hand_over(inner, hasher).await
     }
 
-    /// Hands the buffer to the disk, and to a hasher that has not seen it. The previous piece must be down.
+    /// Hands the buffer to the disk, and to the hasher, if it has not seen it and bytes come in order. The previous piece
+    /// must be down.
     async fn hand_over(
         &self,
         inner: &mut Content,
@@ -385,12 +392,9 @@ impl Upload {
         }
     }
 
-    /// A write failed: out of room is for a resume later, anything else ends the upload.
     fn fail(&self, inner: &mut Content, error: &std::io::Error) -> Refusal {
-        let refusal = if is_full(error) { Refusal::NoSpace } else { Refusal::Damaged };
         tracing::error!(%error, upload = self.origin.id.as_str(), "content could not be written");
-        inner.failure = Some(refusal.clone());
-        refusal
+        inner.fail(error)
     }
 
     /// The upload crosses a limit: it ends here, nothing else of the customer is touched.

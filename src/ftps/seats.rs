@@ -1,8 +1,9 @@
 //! Threads for data connections, each with a runtime of its own.
 //!
 //! On the common runtime every segment that arrives wakes an idle worker, which finds that another one is at work on
-//! that connection: a twentieth of an upload's time. Nothing wakes a thread of these while it is at work. None of them may
-//! wait for a disk, nor decide anything that hangs on the control connection, which is on the common runtime.
+//! that connection: a twentieth of an upload's time. Nothing wakes a thread of these while it is at work. What comes is
+//! decrypted and, in large pieces, hashed here: the disk's thread would be what an upload waits for. None of them may wait
+//! for a disk, nor decide anything that hangs on the control connection, which is on the common runtime.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

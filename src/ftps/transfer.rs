@@ -196,6 +196,10 @@ async fn take_bytes(
         }
         at = at.saturating_add(u64::try_from(n).unwrap_or(0));
         data.progress.add(n);
+        // Hashing keeps the thread busy: the others on it have their turn.
+        if is_full {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::support::eventually;
-use crate::support::instance::{IN, Instance, Setup};
+use crate::support::instance::{IN, Instance, Setup, USER};
 use crate::support::postgres::Postgres;
 
 #[test]
@@ -82,6 +82,37 @@ fn a_database_that_another_process_holds_locked_delays_and_loses_nothing() {
     for n in 0..4 {
         assert_eq!(portal.until_delivered(&format!("{n}.bin")), format!("{n}.bin").as_bytes());
     }
+}
+
+#[test]
+fn a_write_that_was_refused_is_not_forgotten_when_the_database_is_back() {
+    let portal = Setup::new().start("refusedwrite");
+    portal.cli(&["account", "set", USER, "quota_bytes=100000000"]);
+    let script = "s = portal()\n\
+         f = s.open(IN + '/loch.bin', 'wb')\n\
+         open('opened', 'w').close()\n\
+         while not os.path.exists('held'): time.sleep(0.05)\n\
+         try: f.write(b'a' * 32768); print('taken')\n\
+         except IOError as error: print('refused', error)\n\
+         while not os.path.exists('free'): time.sleep(0.05)\n\
+         # A client that goes on all the same.\n\
+         f.seek(32768)\n\
+         try: f.write(b'b' * 32768); print('taken')\n\
+         except IOError as error: print('refused', error)\n\
+         f.close(); s.listdir(IN)";
+    let said = std::thread::scope(|scope| {
+        let client = scope.spawn(|| portal.paramiko(script));
+        eventually("it is open", || portal.file("opened").exists());
+        let mut holder = lock_for(&portal, 13);
+        assert!(holder.wait().unwrap().success());
+        std::fs::write(portal.file("free"), "").unwrap();
+        client.join().unwrap().well()
+    });
+    assert_eq!(said.out.matches("refused").count(), 2, "{said:?}");
+    portal.put("danach.bin", b"after").well();
+    portal.until_delivered("danach.bin");
+    assert_eq!(portal.hotfolder_files().len(), 1);
+    assert_eq!(portal.events("upload.received").len(), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::ftps::portal;
-use crate::support::instance::{BINARY, IN, Setup, USER};
+use crate::support::instance::{BINARY, IN, Instance, Setup, USER};
 use crate::support::{eicar, eventually, noise};
 
 #[test]
@@ -104,31 +104,44 @@ fn unfinished_uploads_go_on_with_rest_and_with_appe() {
     assert_eq!(portal.events("upload.incomplete").len(), 4);
 }
 
-/// Small pieces are hashed on their way to the disk, large ones before; a resume by reading the file again.
+/// Small pieces are hashed on their way to the disk, large ones before; either way before the scanner reads the file.
 #[test]
 fn bytes_that_come_in_spurts_of_all_sizes_are_hashed_in_their_order() {
-    let portal = portal(Setup::new(), "ftps-spurts");
+    let mut portal = portal(Setup::new().set("scan", "answer_within", "\"500ms\""), "ftps-spurts");
     let content = noise(9_000_000, 11);
     fs::write(portal.file("a.bin"), &content).unwrap();
-    let said = portal.ftplib(
-        "content = open('a.bin', 'rb').read()\n\
-         def spurts(name, begin, sizes, rest=None):\n\
-         \x20   f = portal(); f.cwd(IN)\n\
-         \x20   conn, _ = f.ntransfercmd('STOR ' + name, rest)\n\
-         \x20   for size in sizes:\n\
-         \x20       conn.sendall(content[begin:begin + size]); begin += size; time.sleep(0.05)\n\
-         \x20   conn.unwrap(); conn.close()\n\
-         \x20   print(f.voidresp())\n\
-         \x20   digest = hashlib.sha256(content[:begin]).hexdigest()\n\
-         \x20   assert digest in f.sendcmd('HASH ' + name), name\n\
-         spurts('small-first.bin', 0, [10, 70000, 3000000, 5, 100000, 2000000, 1])\n\
-         spurts('large-first.bin', 0, [2000000, 1, 300000, 700000, 200000, 4000000])\n\
-         spurts('large-first.bin', 5000000, [2000000, 9, 1000000], rest=5000000)\n",
-    );
-    let said = said.well();
-    assert_eq!(said.out.matches("[released ").count(), 3, "{said:?}");
+    let send = |portal: &Instance, name: &str, begin: usize, sizes: &[usize]| {
+        let script = format!(
+            "content = open('a.bin', 'rb').read(); at = {begin}\n\
+             f = portal(); f.cwd(IN)\n\
+             conn, _ = f.ntransfercmd('STOR {name}', at or None)\n\
+             for size in {sizes:?}:\n\
+             \x20   conn.sendall(content[at:at + size]); at += size; time.sleep(0.05)\n\
+             conn.unwrap(); conn.close()\n\
+             print(f.voidresp()); print(hashlib.sha256(content[:at]).hexdigest())\n"
+        );
+        let said = portal.ftplib(&script).well().out;
+        let (reply, digest) = said.trim().split_once('\n').unwrap();
+        (reply.to_owned(), digest.to_owned())
+    };
+    portal.clamd.as_ref().unwrap().freeze();
+    let mixtures: [(&str, &[usize]); 2] = [
+        ("small-first.bin", &[10, 70_000, 3_000_000, 5, 100_000, 2_000_000, 1]),
+        ("large-first.bin", &[2_000_000, 1, 300_000, 700_000, 200_000, 4_000_000]),
+    ];
+    for (name, sizes) in mixtures {
+        let (reply, digest) = send(&portal, name, 0, sizes);
+        assert!(reply.contains("[scan-pending "), "{reply}");
+        assert_eq!(portal.upload(name)["sha256"], *digest, "{name}");
+    }
+    portal.clamd.as_mut().unwrap().kill();
+    portal.clamd.as_mut().unwrap().run();
     assert_eq!(portal.until_delivered("small-first.bin"), &content[..5_170_016]);
+    assert_eq!(portal.until_delivered("large-first.bin"), &content[..7_200_001]);
+    // What goes on behind older bytes is read again.
+    let (_, digest) = send(&portal, "large-first.bin", 5_000_000, &[2_000_000, 9, 1_000_000]);
     assert_eq!(portal.until_delivered("large-first (2).bin"), &content[..8_000_009]);
+    assert_eq!(portal.upload("large-first.bin")["sha256"], *digest);
 }
 
 #[test]

@@ -188,6 +188,30 @@ fn writes_in_any_order_and_gaps_are_what_a_file_system_would_hold() {
 }
 
 #[test]
+fn what_a_client_has_cut_away_is_not_there_for_a_resume() {
+    let portal = Setup::new().start("cutaway");
+    portal
+        .paramiko(
+            "t = transport(); s = paramiko.SFTPClient.from_transport(t)\n\
+             f = s.open(IN + '/a.bin', 'wb')\n\
+             f.seek(1 << 20)\n\
+             for n in range(33): f.write(b'x' * 32768)\n\
+             f.truncate(0); f.seek(0)\n\
+             for n in range(32): f.write(b'y' * 32768)\n\
+             t.close()\n\
+             os._exit(0)",
+        )
+        .well();
+    portal.until_state("a.bin", "incomplete");
+    let listed = portal.sftp(&format!("ls -l {IN}\n")).well();
+    assert!(listed.out.contains(" 1048576 "), "{listed:?}");
+    let content = [vec![b'y'; 1 << 20], noise(300_000, 3)].concat();
+    std::fs::write(portal.file("a.bin"), &content).unwrap();
+    portal.sftp(&format!("reput a.bin {IN}/a.bin\n")).well();
+    assert_eq!(portal.until_delivered("a.bin"), content);
+}
+
+#[test]
 fn an_unclosed_handle_and_a_cut_connection_never_complete_a_file() {
     let portal = Setup::new().start("cut");
     portal
