@@ -17,6 +17,8 @@ const FAILURES_MAX: usize = 100_000;
 
 /// Wrong passwords on one connection.
 pub const ATTEMPTS_MAX: usize = 6;
+/// So many times `limits.ban_after` where somebody from that address is logged in.
+const WITH_SESSION: usize = 5;
 /// A rejection takes at least this long.
 pub const REJECTION: Duration = Duration::from_millis(300);
 /// Running transfers may finish for this long after SIGTERM (spec section 15).
@@ -56,6 +58,8 @@ struct Counts {
     by_address: HashMap<IpAddr, usize>,
     failures: HashMap<IpAddr, Vec<Instant>>,
     banned: HashMap<IpAddr, i64>,
+    /// Bans that the database did not take.
+    unwritten: HashMap<IpAddr, i64>,
     /// When nonsense of an address was last written down.
     told: HashMap<IpAddr, Instant>,
 }
@@ -209,7 +213,8 @@ impl Guard {
         }
     }
 
-    /// A password was rejected. An address with a live good session is never banned.
+    /// A password was rejected. An address with a live good session may be wrong more often: colleagues share it, but
+    /// the one who guesses may have an account too.
     pub async fn note_failure(&self, peer: IpAddr) {
         let limits = self.app.limits();
         let peer = subscriber(peer);
@@ -227,7 +232,8 @@ impl Guard {
         };
         let failed = failed.max(self.failed_everywhere(peer, limits.ban_window).await);
         let limit = usize::try_from(limits.ban_after).unwrap_or(usize::MAX);
-        if failed >= limit && !self.has_good_session(peer).await {
+        let limit_with_session = limit.saturating_mul(WITH_SESSION);
+        if failed >= limit_with_session || failed >= limit && !self.has_good_session(peer).await {
             self.ban(peer, failed).await;
         }
     }
@@ -288,6 +294,7 @@ impl Guard {
         };
         if let Err(error) = written.await {
             tracing::error!(%error, "a ban could not be written down; it holds in this process");
+            self.counts().unwritten.insert(peer, until.0);
         }
         self.app.record(event).await;
     }
@@ -300,7 +307,9 @@ impl Guard {
                     let banned = rows
                         .into_iter()
                         .filter_map(|row| Some((row.address.parse().ok()?, row.until)));
-                    self.counts().banned = banned.collect();
+                    let (mut counts, now) = (self.counts(), self.app.now());
+                    counts.unwritten.retain(|_, until| *until > now.0);
+                    counts.banned = banned.chain(counts.unwritten.clone()).collect();
                 }
                 Err(error) => tracing::error!(%error, "bans could not be read"),
             }

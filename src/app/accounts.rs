@@ -289,10 +289,11 @@ pub(super) async fn delete_account(work: &mut Work<'_>, username: &str) -> store
     Ok(())
 }
 
-/// Links and sessions on pages that were good before a password or the status changed.
+/// Links and sessions, on pages and of file transfer, that were good before a password or the status changed.
 pub(super) async fn end_access(work: &mut Work<'_>, username: &str) -> store::Result<()> {
     activation::expire_others(work.tx.db(), username, "", work.now).await?;
     web_sessions::delete_of(work.tx.db(), username).await?;
+    work.changed("access", username);
     Ok(())
 }
 

@@ -81,7 +81,14 @@ impl App {
             return Ok(Err(LinkState::Unknown));
         };
         let client = clients::client(self.store.db(), &account.client_no).await?;
-        let settings = self.effective_settings(&account).await.unwrap_or_default();
+        let settings = match self.effective_settings(&account).await {
+            Ok(settings) => settings,
+            Err(Refused::Store(error)) => return Err(error),
+            // Settings that nobody can read let nobody in.
+            Err(Refused::Because(_) | Refused::Missing(_) | Refused::Conflict(_)) => {
+                return Ok(Err(LinkState::Unknown));
+            }
+        };
         let may_be_used = account.status() == Status::Active && !settings.is_expired(self.now());
         let Some(client) = client.filter(|_| may_be_used) else {
             return Ok(Err(LinkState::Unknown));

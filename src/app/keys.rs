@@ -51,6 +51,8 @@ impl App {
         }
         accounts::note_key_removed(work.tx.db(), &row.username, now).await?;
         note_account_change(&mut work, &row, ("key removed", fingerprint)).await?;
+        // Which of them began with this key nobody knows.
+        work.changed("access", &row.username);
         work.commit().await?;
         Ok(())
     }

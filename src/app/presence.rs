@@ -65,7 +65,7 @@ impl Sessions {
         self.all().values().filter(|live| live.protocol == protocol).count()
     }
 
-    /// An address with a live good session is never banned.
+    /// Whether an address (or its network) has a live session.
     #[must_use]
     pub fn has_peer(&self, peer: IpAddr) -> bool {
         self.all().values().any(|live| subscriber(live.peer) == subscriber(peer))
@@ -76,6 +76,21 @@ impl Sessions {
         for live in self.all().values() {
             if account == Some(live.account.as_str()) || client_no == Some(live.client_no.as_str())
             {
+                live.ended.cancel();
+            }
+        }
+    }
+
+    /// Ends the sessions of an account that began before its credentials changed, or in a future that a clock which went
+    /// back has left.
+    pub(super) fn end_older(&self, account: &str, (changed, now): (Timestamp, Timestamp)) {
+        self.end_unless(account, |live| changed < live.began && live.began <= now);
+    }
+
+    /// Ends the sessions of an account that may not stay.
+    pub(super) fn end_unless(&self, account: &str, may_stay: impl Fn(&Live) -> bool) {
+        for live in self.all().values() {
+            if live.account.as_str() == account && !may_stay(live) {
                 live.ended.cancel();
             }
         }

@@ -9,6 +9,8 @@ use super::{
     retention, scanner, scans, share_watch,
 };
 use crate::domain::account::{AccountName, Status};
+use crate::domain::time::Timestamp;
+use crate::store::events::ChangeRow;
 use crate::store::{self, Kind, accounts, clock, events, guard, nodes, web_sessions};
 
 /// Changes made by commands take effect within a second without the control socket.
@@ -142,7 +144,7 @@ async fn follow_changes(app: Arc<App>) {
             Ok(rows) => {
                 for row in rows {
                     seen = row.seq;
-                    apply(&app, &row.kind, &row.key).await;
+                    apply(&app, &row).await;
                 }
             }
             Err(error) => tracing::error!(%error, "changes could not be read"),
@@ -150,10 +152,12 @@ async fn follow_changes(app: Arc<App>) {
     }
 }
 
-async fn apply(app: &Arc<App>, kind: &str, key: &str) {
+async fn apply(app: &Arc<App>, change: &ChangeRow) {
+    let (kind, key) = (change.kind.as_str(), change.key.as_str());
     tracing::debug!(kind, key, "change noticed");
     match kind {
         "account" => refresh_account(app, key).await,
+        "access" => app.sessions.end_older(key, (Timestamp(change.created), app.now())),
         "default" => {
             for account in app.sessions.accounts() {
                 refresh_account(app, account.as_str()).await;
@@ -195,11 +199,16 @@ async fn refresh_account(app: &Arc<App>, username: &str) {
         app.sessions.end(Some(username), None);
         return;
     };
+    // Removed and made anew for another client.
+    app.sessions.end_unless(username, |live| live.client_no == row.client_no);
     let (settings, name) = (app.effective_settings(&row).await, AccountName::parse(username));
     if let (Ok(settings), Some(name)) = (settings, name) {
         if settings.is_expired(app.now()) {
             app.sessions.end(Some(username), None);
         }
+        app.sessions.end_unless(username, |live| {
+            settings.allows_protocol(live.protocol) && settings.allows_address(live.peer)
+        });
         app.sessions.apply_settings(&name, &Arc::new(settings));
     }
 }

@@ -416,6 +416,10 @@ impl Client {
         let Some(user) = self.user.take() else {
             return Reply::new(503, "Send USER first.").into();
         };
+        // A ban counts for connections that are open too.
+        if self.front.guard.is_banned(self.peer) {
+            return Next::Close(None, End::TooManyAttempts);
+        }
         let began = Instant::now();
         let door = Door { protocol: "ftps", peer: self.peer, method: Method::Password };
         let password = path::decode(password).into_owned();

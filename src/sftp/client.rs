@@ -99,6 +99,11 @@ impl Client {
         Door { protocol: "sftp", peer: self.peer, method }
     }
 
+    /// A ban counts for connections that are open too.
+    fn not_banned(&self) -> Result<(), russh::Error> {
+        if self.guard.is_banned(self.peer) { Err(russh::Error::Disconnect) } else { Ok(()) }
+    }
+
     async fn settle_login(&mut self, login: Result<Session, LoginRefusal>, counts: bool) -> Auth {
         match login {
             Ok(session) => {
@@ -185,6 +190,7 @@ impl Handler for Client {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        self.not_banned()?;
         let login = self.app.login_with_password(self.door(Method::Password), user, password).await;
         Ok(self.settle_login(login, true).await)
     }
@@ -225,6 +231,7 @@ impl Handler for Client {
         let answer = response.next().unwrap_or_default();
         let Ok(password) = std::str::from_utf8(&answer) else { return Ok(rejected()) };
         let password = password.to_owned();
+        self.not_banned()?;
         let login = self
             .app
             .login_with_password(self.door(Method::KeyboardInteractive), user, &password)
@@ -233,13 +240,14 @@ impl Handler for Client {
     }
 
     async fn auth_succeeded(&mut self, transport: &mut Transport) -> Result<(), Self::Error> {
+        if let Some(text) = &self.refused {
+            // Whoever stays all the same is cut when the time for a login is over.
+            return transport.disconnect(Disconnect::ByApplication, text, "en");
+        }
         self.ticket.authenticated();
         self.activity.touch();
         self.activity.logged_in.cancel();
-        match &self.refused {
-            Some(text) => transport.disconnect(Disconnect::ByApplication, text, "en"),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     async fn channel_open_session(

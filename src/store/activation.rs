@@ -132,7 +132,7 @@ pub async fn take(db: impl Db<'_>, id: &str, now: Timestamp) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// The first success ends all other links of the account.
+/// The first success ends all other links of the account, for a clock that goes back too.
 pub async fn expire_others(
     db: impl Db<'_>,
     username: &str,
@@ -140,8 +140,8 @@ pub async fn expire_others(
     now: Timestamp,
 ) -> Result<u64> {
     let done = sqlx::query(
-        "UPDATE ptportal_account_activation SET expires = $1, updated = $1 \
-         WHERE username = $2 AND id <> $3 AND used = 0 AND expires > $1",
+        "UPDATE ptportal_account_activation SET expires = created, updated = $1 \
+         WHERE username = $2 AND id <> $3 AND used = 0 AND expires > created",
     )
     .bind(now.0)
     .bind(username)

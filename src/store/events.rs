@@ -32,6 +32,8 @@ pub struct ChangeRow {
     pub seq: i64,
     pub kind: String,
     pub key: String,
+    /// Milliseconds since 1970.
+    pub created: i64,
 }
 
 /// The next number of a change; the row stays locked until the commit, so numbers come in commit order.
@@ -216,10 +218,12 @@ pub async fn last_change(db: impl Db<'_>) -> Result<i64> {
 }
 
 pub async fn changes_after(db: impl Db<'_>, seq: i64) -> Result<Vec<ChangeRow>> {
-    sqlx::query_as("SELECT seq, kind, key FROM changes WHERE seq > $1 ORDER BY seq LIMIT 1000")
-        .bind(seq)
-        .fetch_all(db)
-        .await
+    sqlx::query_as(
+        "SELECT seq, kind, key, created FROM changes WHERE seq > $1 ORDER BY seq LIMIT 1000",
+    )
+    .bind(seq)
+    .fetch_all(db)
+    .await
 }
 
 /// Changes are only news; servers that were away read everything anew at start.

@@ -120,6 +120,69 @@ fn a_guesser_is_banned_and_one_command_lets_it_in_again() {
 }
 
 #[test]
+fn a_ban_counts_for_open_connections_and_for_whoever_is_logged_in_and_guesses() {
+    let portal = crate::ftps::portal(Setup::new().set("limits", "ban_after", "2"), "ban-open");
+    let said = portal.ftplib(
+        "def connected():\n\
+         \x20   f = ftplib.FTP_TLS(context=context(), timeout=30); f.connect('127.0.0.1', PORT); f.auth()\n\
+         \x20   return f\n\
+         good = portal()\n\
+         ftps = connected()\n\
+         wrong = 0\n\
+         for n in range(5):\n\
+         \x20   guess = connected()\n\
+         \x20   for m in range(2):\n\
+         \x20       if wrong == 9: assert portal().nlst() == ['2026-0815'], 'colleagues share the address'\n\
+         \x20       refused(lambda: guess.login('nobody', 'falsch geraten'), '530'); wrong += 1\n\
+         try: print(ftps.login(USER, PASSWORD))\n\
+         except ftplib.Error as error: print(error)\n\
+         assert good.nlst() == ['2026-0815']",
+    );
+    let said = said.well();
+    assert!(said.out.starts_with("421 "), "{said:?}");
+    assert_eq!(portal.cli(&["ban", "list"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_session_ends_when_what_opened_it_no_longer_counts() {
+    let portal = Setup::new().without_scanner().start("ended");
+    portal.set_password(PASSWORD);
+    let script = "s = portal(); open('here', 'w').close()\n\
+         try:\n\
+         \x20   for n in range(200): s.listdir(IN); time.sleep(0.1)\n\
+         \x20   print('stayed')\n\
+         except (EOFError, OSError, paramiko.SSHException): print('ended')";
+    let keys = portal.cli(&["account", "key", "list", USER]);
+    let key = keys[0]["fingerprint"].as_str().unwrap();
+    let changes: [&dyn Fn(); 4] = [
+        &|| portal.set_password("Ein anderes Kennwort 4711"),
+        &|| drop(portal.cli(&["account", "set", USER, "protocols=ftps,https"])),
+        &|| drop(portal.cli(&["account", "set", USER, "allowed_networks=10.0.0.0/8"])),
+        &|| drop(portal.cli(&["account", "key", "remove", USER, key])),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let said = std::thread::scope(|scope| {
+            let client = scope.spawn(|| portal.paramiko(script));
+            crate::support::eventually("it is logged in", || portal.file("here").exists());
+            change();
+            client.join().unwrap()
+        });
+        assert_eq!(said.well().out, "ended\n", "change {n}");
+        std::fs::remove_file(portal.file("here")).unwrap();
+        for setting in ["protocols", "allowed_networks"] {
+            portal.try_cli(&["account", "unset", USER, setting]);
+        }
+        if n == 0 {
+            // Whoever logs in right behind the change stays.
+            portal.set_password(PASSWORD);
+            let said = portal.paramiko("s = portal(); time.sleep(3); print(s.listdir('/'))");
+            let said = said.well();
+            assert!(said.out.contains("2026-0815"), "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn an_accounts_transfers_share_its_rate_and_none_starves() {
     let portal = Setup::new().without_scanner().start("rates");
     portal.set_password(PASSWORD);
