@@ -1,10 +1,13 @@
 //! ADAPTER the portal at the other end of a pull: its API, as `ptportal pull` asks it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio_stream::StreamExt;
 
 use crate::domain::publish::Found;
 
@@ -105,10 +108,25 @@ pub enum RemoteError {
     Away(String),
 }
 
+/// Ends when a count does not move for the time of silence.
+async fn stands_still(count: &AtomicU64) {
+    let mut seen = None;
+    loop {
+        let now = count.load(Ordering::Relaxed);
+        if seen == Some(now) {
+            return;
+        }
+        seen = Some(now);
+        tokio::time::sleep(SILENCE).await;
+    }
+}
+
 /// A portal's API with a token.
 #[derive(Debug, Clone)]
 pub struct Remote {
     client: reqwest::Client,
+    /// Without a limit for silence, which reqwest counts from the beginning of a request: a long file is sent.
+    sender: reqwest::Client,
     base: String,
     token: String,
 }
@@ -128,17 +146,21 @@ impl Remote {
             url.scheme() == "https" || (url.scheme() == "http" && is_here),
             "{base} would carry the token in clear; use https://"
         );
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            .no_proxy()
-            .user_agent(concat!("ptportal-pull/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = ca {
-            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
-        }
+        let authorities = ca.map(reqwest::Certificate::from_pem_bundle).transpose()?;
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT)
+                .no_proxy()
+                .user_agent(concat!("ptportal-pull/", env!("CARGO_PKG_VERSION")));
+            match &authorities {
+                Some(authorities) => builder.tls_certs_merge(authorities.iter().cloned()),
+                None => builder,
+            }
+        };
         Ok(Self {
-            client: builder.build()?,
+            client: builder().read_timeout(SILENCE).build()?,
+            sender: builder().build()?,
             base: format!("{base}/api/v1"),
             token: token.to_owned(),
         })
@@ -271,12 +293,22 @@ impl Remote {
         segments.extend(found.path.split('/'));
         let query = format!("mtime={}&size={}", found.mtime, found.size);
         let request = self.request(reqwest::Method::PUT, &segments);
-        let (client, request) = request.build_split();
-        let mut request = request.map_err(|error| RemoteError::Refused(error.to_string()))?;
+        let mut request =
+            request.build().map_err(|error| RemoteError::Refused(error.to_string()))?;
         request.url_mut().set_query(Some(&query));
-        let stream = tokio_stream::wrappers::ReceiverStream::new(pieces);
+        let sent = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&sent);
+        let stream = tokio_stream::wrappers::ReceiverStream::new(pieces).map(move |piece| {
+            count.fetch_add(1, Ordering::Relaxed);
+            piece
+        });
         *request.body_mut() = Some(reqwest::Body::wrap_stream(stream));
-        checked(client.execute(request).await).await.map(drop)
+        tokio::select! {
+            answer = self.sender.execute(request) => checked(answer).await.map(drop),
+            () = stands_still(&sent) => Err(RemoteError::Away(format!(
+                "it took nothing of {} for {} s", found.path, SILENCE.as_secs()
+            ))),
+        }
     }
 
     /// # Errors

@@ -17,6 +17,9 @@ use crate::domain::id::Id;
 use crate::domain::verdict::FileIdentity;
 use crate::steps;
 
+/// The largest block in which a file system keeps holes, in bytes.
+const BLOCK_MAX: u64 = 64 * 1024;
+
 /// What is known about a sealed content, beside it, so that rows can be rebuilt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sidecar {
@@ -240,6 +243,33 @@ impl Vault {
         ignore_missing(fs::remove_file(self.spool_path(id)))?;
         ignore_missing(fs::remove_file(self.vault_path(id)))?;
         ignore_missing(fs::remove_file(self.sidecar_path(id)))
+    }
+
+    /// Forgets an unfinished content; one that was sealed in this moment stays.
+    ///
+    /// # Errors
+    /// What the file system says, a missing file aside.
+    pub fn remove_spooled(&self, id: &Id) -> io::Result<()> {
+        ignore_missing(fs::remove_file(self.spool_path(id)))
+    }
+
+    /// Cuts an unfinished content of a dead writer where its bytes are whole, and gives the length: a client may have
+    /// written out of order, and nobody knows any more what was still to come. A hole is found to a block of the file
+    /// system, so what lies right before it does not count either.
+    ///
+    /// # Errors
+    /// What the file system says; `NotFound` without a file.
+    pub fn cut_at_hole(&self, id: &Id) -> io::Result<u64> {
+        let file = File::options().read(true).write(true).open(self.spool_path(id))?;
+        let len = file.metadata()?.len();
+        // Not every file system tells; behind the end, of an empty file, is none.
+        let hole = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(0)).unwrap_or(len);
+        if hole >= len {
+            return Ok(len);
+        }
+        let whole = hole.saturating_sub(BLOCK_MAX);
+        file.set_len(whole)?;
+        Ok(whole)
     }
 
     /// Writes, moves and removes a file as an upload does, each server one of its own, and says how many bytes are free.

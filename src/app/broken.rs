@@ -23,8 +23,9 @@ pub(super) async fn break_off(
         return;
     }
     inner.is_over = true;
-    if !is_ours(app, origin, &inner).await {
-        // Another server took this one for dead and the client went on there: not a byte is ours to change.
+    let is_replaced = app.writers.is_replaced(origin.id.as_str(), shared);
+    if is_replaced || !is_ours(app, origin, &inner).await {
+        // The client went on in another connection, or on another server: not a byte is ours to change.
         drop(inner);
         app.writers.leave(origin.id.as_str(), shared);
         return;

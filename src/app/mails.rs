@@ -22,7 +22,7 @@ use crate::template::mail::{self as template, Rendered};
 const WORKERS: usize = 2;
 const POLL: Duration = Duration::from_secs(5);
 /// Longer than the slowest mail server is waited for.
-const LEASE: Duration = Duration::from_secs(300);
+const LEASE: Duration = Duration::from_secs(600);
 /// Given up after this.
 const GIVE_UP: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Pauses between tries; the last one again and again. Greylisting servers want some minutes.

@@ -281,7 +281,10 @@ pub(super) async fn placed_before(
         return Ok(app.earlier_ticket(row, &last).await?);
     }
     let earlier = uploads::upload(app.store.db(), &last.upload_id).await?;
-    Ok(earlier.and_then(|row| ContentHash::from_row(&row.sha256)))
+    let ours = uploads::upload(app.store.db(), &row.upload_id).await?;
+    // What the customer has renamed since is another file's content.
+    let is_same_name = |row: &UploadRow| ours.as_ref().is_some_and(|ours| ours.path == row.path);
+    Ok(earlier.filter(is_same_name).and_then(|row| ContentHash::from_row(&row.sha256)))
 }
 
 /// Writes down where a delivery goes, while the lease is its owner's.
@@ -450,12 +453,12 @@ pub async fn clear_temporary(app: &Arc<App>) -> anyhow::Result<()> {
     .await?;
     for name in names {
         let Some((id, _)) = name.split_once('.') else { continue };
-        let row = deliveries::delivery(app.store.db(), id).await?;
+        // Of a delivery that nobody knows here: another portal's on the same share.
+        let Some(row) = deliveries::delivery(app.store.db(), id).await? else { continue };
         let now = app.now().0;
         // A witness, or another server's copy that is being made right now.
-        let is_needed = row.is_some_and(|r| {
-            r.open != 0 && ((r.state == "placing" && r.temp_name == name) || r.lease_until > now)
-        });
+        let is_witness = row.state == "placing" && row.temp_name == name;
+        let is_needed = row.open != 0 && (is_witness || row.lease_until > now);
         if !is_needed {
             with_app(app, move |app| {
                 if let Some(hotfolder) = &app.hotfolder {

@@ -12,7 +12,7 @@ use super::origin::event_of;
 use super::placing::{self, Failed};
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
-use crate::hotfolder::Hotfolder;
+use crate::hotfolder::{Hotfolder, HotfolderError};
 use crate::store::deliveries::{self, DeliveryRow};
 use crate::store::{self, uploads};
 
@@ -70,7 +70,7 @@ pub(super) async fn missing(
 fn missing_of(
     share: &Hotfolder,
     placed: Vec<(String, String)>,
-) -> Result<HashSet<String>, crate::hotfolder::HotfolderError> {
+) -> Result<HashSet<String>, HotfolderError> {
     let mut folders: BTreeMap<PathBuf, Vec<(String, String)>> = BTreeMap::new();
     for (id, placed_name) in placed {
         let path = Path::new(&placed_name);
@@ -80,7 +80,15 @@ fn missing_of(
     }
     let mut missing = HashSet::new();
     for (folder, files) in folders {
-        let names = share.names_in(&folder)?;
+        let names = match share.names_in(&folder) {
+            Ok(names) => names,
+            // Of one folder that cannot be listed nothing is known; the others are looked at all the same.
+            Err(error @ HotfolderError::Io { .. }) => {
+                tracing::debug!(%error, "nobody knows what was taken from a folder");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         missing
             .extend(files.into_iter().filter(|(_, name)| !names.contains(name)).map(|(id, _)| id));
     }

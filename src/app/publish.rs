@@ -125,9 +125,10 @@ impl App {
         };
         // Of a project that was closed the bytes are gone; opened again, its files are taken over anew.
         let is_there = |row: &published::PublishedRow| {
-            let is_infected = row.upload_state.as_deref() == Some(UploadState::Infected.as_str());
+            let state = row.upload_state.as_deref().and_then(UploadState::parse);
+            let is_refused = matches!(state, Some(UploadState::Infected | UploadState::Rejected));
             row.upload_state.as_deref().is_some_and(is_settled)
-                && (is_infected || row.content.as_deref() == Some("kept"))
+                && (is_refused || row.content.as_deref() == Some("kept"))
         };
         let known = rows.into_iter().filter(is_there);
         let found = |row: published::PublishedRow| Found {

@@ -166,6 +166,7 @@ impl Puller {
             .filter_map(|text| glob::Pattern::new(text).ok())
             .collect();
         let mut is_soon = false;
+        let mut is_whole = true;
         for (index, folder) in answer.folders.iter().enumerate() {
             if self.stop.is_cancelled() {
                 return Ok(false);
@@ -180,11 +181,18 @@ impl Puller {
             match self.look_at(folder, (&below, &patterns), (looks, withdrawing)).await {
                 Ok(is_waiting) => is_soon |= is_waiting,
                 Err(error) if is_away(&error) => return Err(error),
-                Err(error) => looks.fail(&below, &error),
+                Err(error) => {
+                    looks.fail(&below, &error);
+                    is_whole = false;
+                }
             }
             let next = answer.folders.get(index.saturating_add(1));
-            if !folder.made && next.is_none_or(|next| next.project_no != folder.project_no) {
-                self.remote.made(&folder.project_no).await?;
+            if next.is_none_or(|next| next.project_no != folder.project_no) {
+                // Otherwise what could not be made is tried again.
+                if !folder.made && is_whole {
+                    self.remote.made(&folder.project_no).await?;
+                }
+                is_whole = true;
             }
         }
         is_soon |= self.look_for_taken(looks).await?;

@@ -181,7 +181,9 @@ impl Session {
             if self.complete_sealed(row).await? {
                 return Ok(None);
             }
-            self.free_from_writer(row).await?;
+            if !self.free_from_writer(row).await? {
+                return Ok(None);
+            }
         }
         let unfinished =
             current.as_ref().filter(|row| matches!(row.state.as_str(), "receiving" | "incomplete"));
@@ -219,21 +221,21 @@ impl Session {
         Ok(true)
     }
 
-    /// One writer for each name; a silent one of the same account is fenced off.
-    async fn free_from_writer(&self, row: &UploadRow) -> Result<(), Refusal> {
+    /// One writer for each name; a silent one of the same account is fenced off. False where the name has to be looked at
+    /// again.
+    async fn free_from_writer(&self, row: &UploadRow) -> Result<bool, Refusal> {
         let app = &self.app;
         if app.writers.holds(&row.id) {
-            return take_over(app, &row.id, &self.account).await;
-        }
-        if row.node != app.node.as_str() {
+            if take_over(app, &row.id, &self.account).await? {
+                return Ok(true);
+            }
+        } else if row.node != app.node.as_str() {
             return Err(Refusal::Busy);
         }
         // Ours, but nobody writes any more: the clearing has not come round yet.
-        let size = Id::parse(&row.id).and_then(|id| app.vault.spool_len(&id)).unwrap_or(0);
-        let set =
-            uploads::set_incomplete(app.store.db(), &row.id, app.node.as_str(), size, app.now())
-                .await;
-        set.map(drop).map_err(|e| self.internal("free a name", &e))
+        let recovered = recovery::recover_receiving(app, row).await;
+        recovered.map_err(|e| self.internal("free a name", &e))?;
+        Ok(false)
     }
 
     async fn replace_unfinished(&self, row: &UploadRow) -> Result<(), Refusal> {
@@ -270,15 +272,17 @@ impl Session {
         let declared = u64::try_from(row.declared_size).ok();
         let origin = self.origin(id, &spot.project, (row.path, row.version), declared);
         let event = origin.event(EventKind::UploadStarted).with("resumed_at", present);
-        app.record(event).await;
         let shown = self.show(&origin, present);
-        Ok(Upload::begin(
+        // At once: without a writer the row would be anybody's.
+        let upload = Upload::begin(
             Arc::clone(app),
             origin,
             Some((file, present)),
             (Base::None, 0),
             (self.pace(Direction::Up), shown),
-        ))
+        );
+        app.record(event).await;
+        Ok(upload)
     }
 
     /// A new version of a name: row first, then (with its first byte) the file, so that recovery knows every file.

@@ -108,11 +108,12 @@ pub(super) async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow
                 app.vault.sidecar(&looked).ok().map(|s| (s.sha256, s.mtime)),
             ));
         }
-        Ok(app
-            .vault
-            .spool_len(&looked)
-            .filter(|len| *len > 0)
-            .map_or(Found::Nothing, Found::Spooled))
+        match app.vault.cut_at_hole(&looked) {
+            Ok(0) => Ok(Found::Nothing),
+            Ok(len) => Ok(Found::Spooled(len)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Err(error) => Err(error),
+        }
     });
     let now = app.now();
     let mut row = row.clone();
@@ -144,15 +145,19 @@ pub(super) async fn recover_receiving(app: &Arc<App>, row: &UploadRow) -> anyhow
             }
             Ok(())
         }
-        Found::Nothing => {
-            let mut tx = app.store.write().await?;
-            uploads::end_unfinished(tx.db(), &row.id, "nothing was sent", now).await?;
-            entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
-            entries::delete_if_empty(tx.db(), &row.entry_id).await?;
-            tx.commit().await?;
-            Ok(())
-        }
+        Found::Nothing => Ok(forget_unsent(app, &row).await?),
     }
+}
+
+/// Ends an upload of which there is not a byte. Nothing when it has become another's meanwhile.
+pub(super) async fn forget_unsent(app: &App, row: &UploadRow) -> crate::store::Result<()> {
+    let now = app.now();
+    let mut tx = app.store.write().await?;
+    if uploads::end_unfinished(tx.db(), &row.id, "nothing was sent", now).await? > 0 {
+        entries::forget_current(tx.db(), &row.entry_id, &row.id, now).await?;
+        entries::delete_if_empty(tx.db(), &row.entry_id).await?;
+    }
+    tx.commit().await
 }
 
 enum Found {
@@ -208,7 +213,10 @@ async fn clear_spool(app: &Arc<App>) -> anyhow::Result<()> {
         match row.as_ref().and_then(UploadRow::state) {
             Some(UploadState::Receiving | UploadState::Incomplete) => {}
             Some(UploadState::Infected) => {
-                with_app(app, move |app| app.vault.quarantine(&id)).await?;
+                let quarantined = with_app(app, move |app| app.vault.quarantine(&id)).await;
+                // Another server was faster.
+                let is_gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+                quarantined.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })?;
             }
             Some(
                 UploadState::Scanning
@@ -217,7 +225,8 @@ async fn clear_spool(app: &Arc<App>) -> anyhow::Result<()> {
                 | UploadState::Rejected
                 | UploadState::Deleted,
             ) => {
-                with_app(app, move |app| app.vault.remove(&id)).await?;
+                // Only there: another server may have sealed it since the folder was listed.
+                with_app(app, move |app| app.vault.remove_spooled(&id)).await?;
             }
             None => tracing::warn!(upload = id.as_str(), "spool file without a row, left as it is"),
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::edit::{delete_entry, is_dropping_path, is_open_mirror, remove_content};
+use super::repeat::REPEAT_WITHIN;
 use super::session::Session;
 use super::settle::{self, Settled};
 use super::tree::{Spot, is_temporary};
@@ -227,7 +228,7 @@ impl Renaming<'_> {
             let is_newest = row.id == newest;
             if is_newest
                 && !app.config.hotfolder.deliver_repeats
-                && is_same(&mut tx, &row, &there).await?
+                && is_same(&mut tx, &row, &there, now).await?
             {
                 uploads::set_repeat(tx.db(), &row.id, newest_id(&there), now).await?;
                 deliveries::end_unplaced(tx.db(), &row.id, DeliveryState::Cancelled, now).await?;
@@ -298,12 +299,18 @@ async fn is_waited_for(tx: &mut WriteTx, row: &UploadRow) -> store::Result<bool>
     })
 }
 
-/// The same content as the newest version of the name that is there, both accepted.
-async fn is_same(tx: &mut WriteTx, row: &UploadRow, there: &EntryRow) -> store::Result<bool> {
+/// The same content as the newest version of the name that is there, both accepted, within the time of a repeat.
+async fn is_same(
+    tx: &mut WriteTx,
+    row: &UploadRow,
+    there: &EntryRow,
+    now: Timestamp,
+) -> store::Result<bool> {
     let is_accepted = |row: &UploadRow| matches!(row.state.as_str(), "released" | "scanning");
     let newest = uploads::upload(tx.db(), newest_id(there)).await?;
     Ok(newest.is_some_and(|other| {
-        let is_equal = other.sha256 == row.sha256 && other.size == row.size;
+        let is_recent = other.completed >= now.minus(REPEAT_WITHIN).0;
+        let is_equal = is_recent && other.sha256 == row.sha256 && other.size == row.size;
         !row.sha256.is_empty() && is_equal && is_accepted(&other) && is_accepted(row)
     }))
 }

@@ -17,7 +17,7 @@ use crate::store::uploads::{self, UploadRow};
 use crate::store::{self, Result, WriteTx, entries};
 
 /// The same content at the same path within this time is a repeat after a lost answer.
-const REPEAT_WITHIN: Duration = Duration::from_secs(24 * 3600);
+pub(super) const REPEAT_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Looks before sealing whether the content is a repeat, without a transaction: almost nothing ever is.
 pub(super) async fn sealed_repeat(

@@ -63,7 +63,10 @@ pub(super) async fn end_receiving(
     let ended =
         uploads::settle(tx.db(), origin.id.as_str(), (UploadState::Receiving, state), finding, now)
             .await?;
-    forget_name(&mut tx, origin, now).await?;
+    // Another server may have completed it.
+    if ended.is_some() {
+        forget_name(&mut tx, origin, now).await?;
+    }
     let event = origin
         .event(EventKind::of_state(state))
         .with("signature", finding.signature.clone())

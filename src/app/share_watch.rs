@@ -100,6 +100,7 @@ async fn look(app: &Arc<App>, share: &Arc<Hotfolder>, looks: &mut Looks) -> Resu
     placing::look_at(share).await?;
     let channels = app.channels().await?;
     let mut is_soon = false;
+    let mut is_whole = true;
     for (index, channel) in channels.iter().enumerate() {
         if app.stop.is_cancelled() || !holds_lease(app).await? {
             return Ok(false);
@@ -107,12 +108,18 @@ async fn look(app: &Arc<App>, share: &Arc<Hotfolder>, looks: &mut Looks) -> Resu
         match look_at(app, share, channel, looks).await {
             Ok(is_waiting) => is_soon |= is_waiting,
             Err(error) if is_away(&error) => return Err(error),
-            Err(error) => looks.fail(&path_of(&channel.below), &error),
+            Err(error) => {
+                looks.fail(&path_of(&channel.below), &error);
+                is_whole = false;
+            }
         }
         let next = channels.get(index.saturating_add(1));
-        if channel.project.published == 0 && next.is_none_or(|n| n.project.id != channel.project.id)
-        {
-            published::set_folders_made(app.store.db(), &channel.project.id, app.now()).await?;
+        if next.is_none_or(|n| n.project.id != channel.project.id) {
+            // Otherwise what could not be made is tried again.
+            if channel.project.published == 0 && is_whole {
+                published::set_folders_made(app.store.db(), &channel.project.id, app.now()).await?;
+            }
+            is_whole = true;
         }
     }
     is_soon |= pickup::look(app, share, looks).await?;

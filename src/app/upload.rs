@@ -199,6 +199,12 @@ impl Upload {
     /// # Errors
     /// A refusal is final for this upload; CLOSE will tell it again.
     pub async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        if bytes.is_empty() {
+            // Changes nothing, wherever it points (pwrite(2)).
+            let mut inner = self.inner.lock().await;
+            let end = inner.end;
+            return self.ready_for(&mut inner, end).await;
+        }
         let (mut inner, end) = self.admit(offset, bytes.len()).await?;
         let mut at = offset;
         let mut rest = bytes;
@@ -342,6 +348,10 @@ impl Upload {
         inner: &mut Content,
         hasher: Option<ContentHasher>,
     ) -> Result<(), Refusal> {
+        if self.app.writers.is_replaced(self.origin.id.as_str(), &self.inner) {
+            inner.failure = Some(Refusal::TakenOver);
+            return Err(Refusal::TakenOver);
+        }
         let mut spare = std::mem::take(&mut inner.spare);
         // The first piece grows as small files need it; whoever sends more gets whole pieces.
         spare.reserve(PIECE);

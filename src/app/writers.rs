@@ -38,6 +38,15 @@ impl Writers {
         }
     }
 
+    /// Whether another one has gone on with the same upload: then not a byte is this one's to change any more.
+    pub(super) fn is_replaced(
+        &self,
+        upload: &str,
+        inner: &Arc<tokio::sync::Mutex<Content>>,
+    ) -> bool {
+        self.all().get(upload).is_some_and(|writer| !Arc::ptr_eq(&writer.inner, inner))
+    }
+
     #[must_use]
     pub fn holds(&self, upload: &str) -> bool {
         self.all().contains_key(upload)
@@ -54,7 +63,7 @@ impl Writers {
     }
 }
 
-/// A name with a writer: may this account have it?
+/// A name with a writer: may this account have it? False where that one has left nothing to go on with.
 ///
 /// # Errors
 /// `Busy` while the writer is alive or someone else's.
@@ -62,9 +71,9 @@ pub(super) async fn take_over(
     app: &Arc<App>,
     upload: &str,
     account: &AccountName,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let writer = app.writers.all().get(upload).cloned();
-    let Some(writer) = writer else { return Ok(()) };
+    let Some(writer) = writer else { return Ok(false) };
     let silent = writer.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
     if writer.account != *account || silent < TAKE_OVER_AFTER {
         return Err(Refusal::Busy);
@@ -75,10 +84,16 @@ pub(super) async fn take_over(
     if inner.is_over || silent < TAKE_OVER_AFTER {
         return Err(Refusal::Busy);
     }
-    let size = inner.put_down().await.map_err(|e| app.internal("take a name over", &e))?;
+    // Of what an untouched one began with (the version before) nothing is in its file.
+    let started = inner.has_written || inner.resumed > 0;
+    let put_down = if started { inner.put_down().await } else { Ok(0) };
+    let size = put_down.map_err(|e| app.internal("take a name over", &e))?;
     inner.is_over = true;
     inner.failure = Some(Refusal::TakenOver);
     app.writers.leave(upload, &writer.inner);
+    if size == 0 {
+        return Ok(false);
+    }
     let now = app.now();
     let incomplete =
         uploads::set_incomplete(app.store.db(), upload, app.node.as_str(), size, now).await;
@@ -90,5 +105,5 @@ pub(super) async fn take_over(
         account = account.as_str(),
         "a silent connection's upload was taken over"
     );
-    Ok(())
+    Ok(true)
 }

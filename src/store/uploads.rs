@@ -171,7 +171,8 @@ pub async fn of_project(db: impl Db<'_>, project_no: &str, limit: i64) -> Result
     .await
 }
 
-/// The latest finished version at a path, repeats left aside. Of one name the version tells what is later, whatever the
+/// The latest finished version at a path, repeats left aside, and versions of names that were given up: nobody sees those
+/// any more. Of one name the version tells what is later, whatever the
 /// clock said.
 pub async fn latest_at(
     db: impl Db<'_>,
@@ -181,7 +182,7 @@ pub async fn latest_at(
 ) -> Result<Option<UploadRow>> {
     sqlx::query_as(
         "SELECT * FROM uploads WHERE project_no = $1 AND path = $2 AND id <> $3 AND repeat_of = '' \
-         AND completed > 0 ORDER BY CASE WHEN entry_id = (SELECT entry_id FROM uploads WHERE id = $3) THEN version ELSE 0 END DESC, \
+         AND completed > 0 AND (state = 'infected' OR EXISTS (SELECT 1 FROM entries e WHERE e.id = uploads.entry_id)) ORDER BY CASE WHEN entry_id = (SELECT entry_id FROM uploads WHERE id = $3) THEN version ELSE 0 END DESC, \
          completed DESC, id DESC LIMIT 1",
     )
     .bind(project_no)

@@ -169,6 +169,25 @@ fn appending_to_a_released_file_makes_a_new_version() {
 }
 
 #[test]
+fn an_append_that_another_connection_began_without_a_byte_keeps_the_old_content() {
+    let portal = portal(Setup::new(), "ftps-append-twice");
+    let said = portal.ftplib(
+        "f = portal(); f.cwd(IN)\n\
+         f.storbinary('STOR a.log', io.BytesIO(b'a' * 100))\n\
+         conn, _ = f.ntransfercmd('APPE a.log'); time.sleep(6)\n\
+         g = portal(); g.cwd(IN)\n\
+         print(g.storbinary('APPE a.log', io.BytesIO(b'b' * 20)))\n\
+         back = io.BytesIO(); g.retrbinary('RETR a.log', back.write)\n\
+         assert back.getvalue() == b'a' * 100 + b'b' * 20, back.getvalue()\n\
+         try: conn.sendall(b'c' * 50); conn.unwrap()\n\
+         except OSError: pass\n\
+         refused(f.voidresp, '4')\n",
+    );
+    assert!(said.well().out.contains("[released "));
+    assert_eq!(portal.until_delivered("a (2).log").len(), 120);
+}
+
+#[test]
 fn a_resume_without_a_byte_delivers_nothing_even_where_repeats_are_delivered() {
     let portal =
         portal(Setup::new().set("hotfolder", "deliver_repeats", "true"), "ftps-no-byte-more");

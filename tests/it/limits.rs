@@ -156,7 +156,7 @@ fn a_session_ends_when_what_opened_it_no_longer_counts() {
     let key = keys[0]["fingerprint"].as_str().unwrap();
     let changes: [&dyn Fn(); 4] = [
         &|| portal.set_password("Ein anderes Kennwort 4711"),
-        &|| drop(portal.cli(&["account", "set", USER, "protocols=ftps,https"])),
+        &|| drop(portal.cli(&["account", "set", USER, "protocols=ftps,web"])),
         &|| drop(portal.cli(&["account", "set", USER, "allowed_networks=10.0.0.0/8"])),
         &|| drop(portal.cli(&["account", "key", "remove", USER, key])),
     ];

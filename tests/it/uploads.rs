@@ -212,6 +212,76 @@ fn what_a_client_has_cut_away_is_not_there_for_a_resume() {
 }
 
 #[test]
+fn a_write_of_nothing_far_behind_the_end_changes_nothing() {
+    let portal = Setup::new().start("nothing");
+    portal
+        .paramiko(
+            "from paramiko.sftp_client import CMD_WRITE, long\n\
+             s = portal(); f = s.open(IN + '/leer.bin', 'wb')\n\
+             s._request(CMD_WRITE, f.handle, long(1000), b'')\n\
+             f.close()\n\
+             assert s.stat(IN + '/leer.bin').st_size == 0",
+        )
+        .well();
+    assert_eq!(portal.until_delivered("leer.bin"), b"");
+}
+
+#[test]
+fn what_was_written_out_of_order_before_a_crash_is_no_beginning_to_go_on_from() {
+    let mut portal = Setup::new().start("holecrash");
+    let script = "s = portal()\n\
+         f = s.open(IN + '/a.bin', 'wb'); f.seek(1 << 20)\n\
+         for n in range(40): f.write(b'x' * 32768)\n\
+         g = s.open(IN + '/b.bin', 'wb')\n\
+         for n in range(40): g.write(b'y' * 32768)\n\
+         open('written', 'w').close()\n\
+         try:\n\
+         \x20   while True: s.stat('/'); time.sleep(0.1)\n\
+         except (EOFError, OSError, paramiko.SSHException): pass";
+    std::thread::scope(|scope| {
+        scope.spawn(|| portal.paramiko(script).well());
+        eventually("it has written", || portal.file("written").exists());
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let server = portal.server_id().to_string();
+        assert!(
+            std::process::Command::new("kill").args(["-9", &server]).status().unwrap().success()
+        );
+    });
+    portal.kill();
+    portal.serve();
+    let listed = portal.sftp(&format!("ls -l {IN}\n")).well();
+    assert!(!listed.out.contains("a.bin"), "{listed:?}");
+    assert!(listed.out.contains(" 1048576 ") || listed.out.contains(" 1310720 "), "{listed:?}");
+    let content = [vec![b'y'; 40 * 32768], noise(100_000, 4)].concat();
+    for (command, name) in [("put", "a.bin"), ("reput", "b.bin")] {
+        std::fs::write(portal.file(name), &content).unwrap();
+        portal.sftp(&format!("{command} {name} {IN}/{name}\n")).well();
+        assert_eq!(portal.until_delivered(name), content, "{name}");
+    }
+}
+
+#[test]
+fn the_same_content_of_days_ago_is_delivered_again_however_it_comes() {
+    let portal = Setup::new().start("daysago");
+    portal.put("a.pdf", b"one").well();
+    portal.until_delivered("a.pdf");
+    portal.sql("UPDATE uploads SET completed = completed - 172800000");
+    portal.put("a.pdf.part", b"one").well();
+    portal.sftp(&format!("rename {IN}/a.pdf.part {IN}/a.pdf\n")).well();
+    eventually("it is delivered again", || portal.hotfolder_files().len() == 2);
+    // Versions of a name that was given up are nobody's earlier version.
+    portal.put("b.pdf", b"X1").well();
+    portal.put("b.pdf", b"X2").well();
+    portal.put("c.pdf", b"Y").well();
+    portal.sftp(&format!("rename {IN}/b.pdf {IN}/c.pdf\n")).well();
+    eventually("three more", || portal.hotfolder_files().len() == 5);
+    portal.put("b.pdf", b"X1").well();
+    let listed = portal.sftp(&format!("ls {IN}\n")).well();
+    assert!(listed.out.contains("b.pdf"), "{listed:?}");
+    eventually("and one more", || portal.hotfolder_files().len() == 6);
+}
+
+#[test]
 fn an_unclosed_handle_and_a_cut_connection_never_complete_a_file() {
     let portal = Setup::new().start("cut");
     portal

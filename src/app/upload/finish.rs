@@ -1,5 +1,6 @@
 //! How a complete upload ends: sealed, committed, and answered when the verdict is there or patience is over.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -27,6 +28,9 @@ impl Upload {
         let started = Instant::now();
         let inner = Arc::clone(&self.inner);
         let mut inner = inner.lock().await;
+        if self.app.writers.is_replaced(self.origin.id.as_str(), &self.inner) {
+            inner.failure = Some(Refusal::TakenOver);
+        }
         if let Some(refusal) = inner.failure.clone() {
             return Err(refusal);
         }
@@ -108,6 +112,10 @@ impl Upload {
         // wait for two thread switches.
         let sealed = tokio::task::block_in_place(|| {
             let written = write_piece(&spool, at, buffer, hasher)?;
+            let len = spool.file()?.metadata()?.len();
+            if len != end {
+                return Err(io::Error::other(format!("{len} bytes are there instead of {end}")));
+            }
             if let Some(Hashing::Along(hasher)) = written.hashing
                 && hasher.len() == end
             {
