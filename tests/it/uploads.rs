@@ -216,7 +216,7 @@ fn a_write_of_nothing_far_behind_the_end_changes_nothing() {
     let portal = Setup::new().start("nothing");
     portal
         .paramiko(
-            "from paramiko.sftp_client import CMD_WRITE, long\n\
+            "from paramiko.sftp import CMD_WRITE; from paramiko.sftp_client import long\n\
              s = portal(); f = s.open(IN + '/leer.bin', 'wb')\n\
              s._request(CMD_WRITE, f.handle, long(1000), b'')\n\
              f.close()\n\
