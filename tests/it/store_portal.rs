@@ -118,7 +118,8 @@ fn links_are_taken_once_and_the_newest_stay_good() {
             .unwrap();
         assert_eq!(activation::take(db, "L2", later(7)).await.unwrap(), 1);
         assert_eq!(activation::take(db, "L2", later(7)).await.unwrap(), 0, "used");
-        assert_eq!(activation::expire_others(db, "u", "L2", later(8)).await.unwrap(), 2);
+        // One that has expired by itself too: the clock may go back.
+        assert_eq!(activation::expire_others(db, "u", "L2", later(8)).await.unwrap(), 3);
         assert_eq!(
             activation::delete(db, "L2").await.unwrap(),
             0,
